@@ -1,0 +1,193 @@
+"""From names and numbers to plain values: model, loss, metrics, optimizer, data. After this no string steers anything."""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from functools import partial, reduce
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cnn_jax import optim
+from cnn_jax.data.dataset import Dataset
+from cnn_jax.errors import UserError, unknown
+from cnn_jax.experiment import Experiment, Spec
+from cnn_jax.layers import Embedder, Scorer
+from cnn_jax.options import fits, options, reads, wrong_type
+from cnn_jax.registry import BY_FIELD, LOSSES
+from cnn_jax.types import AugmentFn, LossFn, MetricFn, PyTree
+
+# What a loss reads -> how the model ends. Scores and embeddings are wrapped around any network.
+_ENDINGS: dict[str, Callable[[nn.Module], nn.Module]] = {"logits": lambda network: network, "embeddings": Embedder, "scores": Scorer}
+
+
+class Built(NamedTuple):
+    """An experiment as values. `outputs` is "logits", "embeddings" or "scores"; `learning_rate` is a function of the step."""
+
+    experiment: Experiment
+    dataset: Dataset
+    model: nn.Module
+    outputs: str
+    loss_fn: LossFn
+    metric_fns: Mapping[str, MetricFn]
+    retrieval_fns: Mapping[str, Callable[..., float]]
+    tx: optax.GradientTransformation
+    learning_rate: Callable[[int], float]
+    average: Callable[[PyTree, PyTree, jax.Array], PyTree]
+    augment: AugmentFn
+    standardise: Callable[[jax.Array], jax.Array]
+
+
+def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
+    """Returns the experiment's parts. Reads no data.
+
+    Args:
+      axis_name: the device axis of `parallel.py`, under pmap only.
+
+    Raises:
+      UserError: a name, an option or a combination that does not work; says which, and what would.
+    """
+    check(experiment)
+    dataset = _call(experiment.dataset, "dataset")
+    outputs = reads(LOSSES[experiment.loss.name])
+    num_outputs = {"logits": dataset.num_classes, "embeddings": experiment.embedding_size, "scores": 1}[outputs]
+    dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[experiment.precision]
+    network = _call(experiment.model, "model", num_outputs=num_outputs, dtype=dtype, axis_name=axis_name)
+    factor = _call(experiment.schedule, "schedule")(experiment.num_steps)
+    tx = _call(experiment.optimizer, "optimizer")(factor)
+    if experiment.clip_norm is not None:
+        tx = optim.clipped(tx, experiment.clip_norm)
+    augmentations = [_call(spec, "augment") for spec in experiment.augment]
+    built = Built(
+        experiment=experiment,
+        dataset=dataset,
+        model=_ENDINGS[outputs](network),
+        outputs=outputs,
+        loss_fn=_call(experiment.loss, "loss"),
+        metric_fns={label(spec, "metrics"): _call(spec, "metrics") for spec in experiment.metrics},
+        retrieval_fns={label(spec, "retrieval"): _call(spec, "retrieval") for spec in experiment.retrieval},
+        tx=tx,
+        learning_rate=lambda step: option(experiment.optimizer, "optimizer", "learning_rate") * float(factor(step)),
+        average=optim.no_average if experiment.ema_decay is None else optim.moving_average(experiment.ema_decay),
+        augment=partial(_in_turn, augmentations),
+        standardise=partial(_standardise, mean=dataset.mean, std=dataset.std),
+    )
+    _check_fit(built)
+    return built
+
+
+def label(spec: Spec, field: str) -> str:
+    """Returns a metric's name in logs and tables: top_k with k=5 is "top_5"."""
+    k = option(spec, field, "k")
+    return spec.name if k is None else spec.name.removesuffix("_k") + f"_{k}"
+
+
+def option(spec: Spec, field: str, name: str) -> Any:
+    """Returns the value of a spec's option, its default where it is not set, None where there is no such option."""
+    known = options(BY_FIELD[field][spec.name])
+    return spec.kwargs.get(name, known[name].default if name in known else None)
+
+
+_AT_LEAST_ONE = ("batch_size", "eval_batch_size", "num_steps", "log_every", "eval_every", "accumulate_steps", "embedding_size")
+
+
+def check(experiment: Experiment) -> None:
+    """Raises UserError unless every name is registered, every option known and of its type, every number in range."""
+    hints = typing.get_type_hints(Experiment)
+    for field in dataclasses.fields(experiment):
+        value = getattr(experiment, field.name)
+        if field.name in BY_FIELD:
+            for spec in (value,) if isinstance(value, Spec) else value:
+                _check_spec(spec, field.name)
+        elif field.name not in ("name", "about") and not fits(value, hints[field.name]):
+            raise wrong_type(field.name, value, hints[field.name])
+    for name in (*_AT_LEAST_ONE, *(["save_every"] if experiment.save_every is not None else [])):
+        if getattr(experiment, name) < 1:
+            raise UserError(f"{name}={getattr(experiment, name)} must be at least 1.")
+    if experiment.batch_size % experiment.accumulate_steps:
+        raise UserError(
+            f"batch_size={experiment.batch_size} cannot be split into accumulate_steps={experiment.accumulate_steps} equal "
+            f"micro-batches. Choose a divisor of the batch size."
+        )
+    if experiment.seed < 0 or experiment.workers < 0:
+        raise UserError(f"seed={experiment.seed} and workers={experiment.workers} must not be negative.")
+    if experiment.ema_decay is not None and not 0 < experiment.ema_decay < 1:
+        raise UserError(f"ema_decay={experiment.ema_decay} must lie between 0 and 1; none turns it off.")
+    if experiment.clip_norm is not None and not experiment.clip_norm > 0:
+        raise UserError(f"clip_norm={experiment.clip_norm} must be positive; none turns it off.")
+
+
+def _check_spec(spec: Spec, field: str) -> None:
+    registry = BY_FIELD[field]
+    if spec.name not in registry:
+        raise unknown(field, spec.name, registry)
+    allowed = options(registry[spec.name])
+    for key, value in spec.kwargs.items():
+        if key not in allowed:
+            raise unknown(f"option of {field} {spec.name}", key, allowed)
+        if not fits(value, allowed[key].type):
+            raise wrong_type(f"{field}.{key}", value, allowed[key].type)
+
+
+def _check_fit(built: Built) -> None:
+    """Refuses parts that do not go together, before any data is read."""
+    experiment, dataset = built.experiment, built.dataset
+    for spec in experiment.metrics:
+        wanted = reads(BY_FIELD["metrics"][spec.name])
+        if wanted != built.outputs:
+            raise UserError(
+                f"The metric {spec.name} reads {wanted}, but the loss {experiment.loss.name} makes the model end in {built.outputs}. "
+                f"Add --set metrics={'' if built.outputs != 'logits' else 'accuracy'}"
+                f"{' --set retrieval=recall_at_k --set best_by=recall_at_1' if built.outputs == 'embeddings' else ''}"
+                f"{' --set best_by=loss' if built.outputs == 'scores' else ''}."
+            )
+    if experiment.retrieval and built.outputs != "embeddings":
+        raise UserError(
+            f"retrieval={experiment.retrieval[0].name} reads embeddings, but the loss {experiment.loss.name} makes the model end in "
+            f"{built.outputs}. Add --set retrieval= or choose a loss on embeddings."
+        )
+    measured = ["loss", *(name for name in (*built.metric_fns, *built.retrieval_fns) if name != "confusion")]
+    if experiment.best_by not in measured:
+        raise unknown("best_by", experiment.best_by, measured, "It names the test metric that picks the best checkpoint.")
+    for name, k in ((s.name, option(s, f, "k")) for f in ("metrics", "retrieval") for s in getattr(experiment, f)):
+        limit = dataset.num_test - 1 if name == "recall_at_k" else dataset.num_classes
+        if k is not None and not 1 <= k <= limit:
+            raise UserError(f"{name} with k={k}: k must be from 1 to {limit} on {dataset.name}.")
+    images = jax.ShapeDtypeStruct((experiment.batch_size, *dataset.train_shape), jnp.float32)
+    try:
+        augmented = jax.eval_shape(partial(built.augment, axis_name=None), jax.random.key(0), images).shape[1:]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The augmentation does not fit images of shape {dataset.train_shape}: {error}") from None
+    if augmented != dataset.input_shape:
+        raise UserError(
+            f"Training images come out of the augmentation as {augmented}, but evaluation images of {dataset.name} are "
+            f"{dataset.input_shape}. Make them agree, with random_resized_crop's size or dataset.image_size."
+        )
+
+
+def _call(spec: Spec, field: str, **provided: Any) -> Any:
+    """What the spec stands for: a module or a data set made, or a function with its options filled in."""
+    function = BY_FIELD[field][spec.name]
+    missing = [n for n, o in options(function).items() if o.required and n not in spec.kwargs]
+    if missing:
+        raise UserError(f"{field} {spec.name} needs {', '.join(missing)}. Add --set {field}.{missing[0]}=VALUE.")
+    if field in ("model", "dataset"):
+        try:
+            return function(**spec.kwargs, **provided)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{field} {spec.name} refuses these options: {error}") from None
+    return partial(function, **spec.kwargs)
+
+
+def _in_turn(augmentations: list[AugmentFn], key: jax.Array, images: jax.Array, *, axis_name: str | None = None) -> jax.Array:
+    keys = jax.random.split(key, max(len(augmentations), 1))
+    return reduce(lambda x, step: step[0](step[1], x, axis_name=axis_name), zip(augmentations, keys, strict=False), images)
+
+
+def _standardise(images: jax.Array, *, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+    shape = (1, 1, 1, -1)
+    return (images - np.reshape(np.float32(mean), shape)) / np.reshape(np.float32(std), shape)

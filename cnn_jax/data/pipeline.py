@@ -1,0 +1,55 @@
+"""Batches for training, from any step on, and for evaluation, each example once."""
+
+from collections.abc import Iterator
+
+import grain
+import numpy as np
+
+from cnn_jax.data.order import batch_indices, example_at
+from cnn_jax.data.source import DecodedSource, Source
+from cnn_jax.types import Batch
+
+
+def train_batches(source: Source, *, seed: int, batch_size: int, start_step: int, num_steps: int, workers: int) -> Iterator[Batch]:
+    """Returns the batches of updates start_step + 1 to num_steps, in the order of `data.order`.
+
+    Args:
+      workers: processes that decode, for a `DecodedSource`; 0 decodes here.
+    """
+    valid = np.ones(batch_size, bool)
+    if isinstance(source, DecodedSource):
+        n = len(source)
+        stream = grain.MapDataset.range(start_step * batch_size, num_steps * batch_size)
+        stream = stream.map(lambda position: source.example(example_at(seed, position, n)))
+        for batch in _decoded(stream, batch_size, workers):
+            yield {**batch, "valid": valid}
+    else:
+        for step in range(start_step, num_steps):
+            yield {**source[batch_indices(seed, step, batch_size, len(source))], "valid": valid}
+
+
+def eval_batches(source: Source, *, batch_size: int, workers: int) -> Iterator[Batch]:
+    """Returns every example once, in order; the last batch is filled up with zeros that `valid` marks False."""
+    n = len(source)
+    if isinstance(source, DecodedSource):
+        stream = grain.MapDataset.range(n).map(lambda index: source.example(index))
+        batches = _decoded(stream, batch_size, workers)
+    else:
+        batches = (source[np.arange(start, min(start + batch_size, n))] for start in range(0, n, batch_size))
+    for batch in batches:
+        yield _padded(batch, batch_size)
+
+
+def _decoded(stream: grain.MapDataset, batch_size: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
+    """Examples into batches, keeping their order; the last may be short. Decoding happens in worker processes."""
+    batches = stream.batch(batch_size).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+    if workers:
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+    return iter(batches)
+
+
+def _padded(batch: dict[str, np.ndarray], batch_size: int) -> Batch:
+    size = len(batch["targets"])
+    missing = batch_size - size
+    padded = {k: np.pad(v, [(0, missing)] + [(0, 0)] * (v.ndim - 1)) if missing else v for k, v in batch.items()}
+    return {**padded, "valid": np.arange(batch_size) < size}

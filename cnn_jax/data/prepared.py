@@ -1,0 +1,116 @@
+"""TFDS data on disk as sources: found, prepared at first use, or refused with the way out. Needs no TensorFlow to read."""
+
+import contextlib
+import importlib.util
+import io
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from cnn_jax.data.source import DecodedSource, MemorySource
+from cnn_jax.errors import UserError
+
+BUNDLED = "digits and lfw_subset need neither network nor TensorFlow (--experiment=digits_resnet)"
+
+
+def open_in_memory(builder: type[tfds.core.DatasetBuilder] | str, split: str, data_dir: str | None) -> MemorySource:
+    """Returns a split as arrays in memory, preparing it first if need be."""
+    records = _records(builder, split, data_dir)
+    examples = [records[i] for i in range(len(records))]
+    images = np.stack([e["image"] for e in examples])
+    return MemorySource(images, np.array([e["label"] for e in examples]))
+
+
+def open_decoded(builder: str, split: str, data_dir: str | None, decode: Callable[[np.ndarray], np.ndarray]) -> DecodedSource:
+    """Returns a split whose images are decoded when asked for, preparing it first if need be."""
+    return DecodedSource(_records(builder, split, data_dir), decode)
+
+
+def _records(builder_or_name: type[tfds.core.DatasetBuilder] | str, split: str, data_dir: str | None) -> Sequence[dict[str, Any]]:
+    bundled = not isinstance(builder_or_name, str)
+    folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
+    try:
+        if bundled:
+            builder = builder_or_name(data_dir=str(folder), file_format="array_record")
+        else:
+            with _silenced():
+                builder = tfds.builder(builder_or_name, data_dir=str(folder), file_format="array_record", try_gcs=False)
+        try:
+            return builder.as_data_source(split=split)
+        except (KeyError, NotImplementedError, AssertionError, ValueError):
+            pass  # not prepared, or not as array_record: handled below, with a message that helps
+        if (Path(builder.data_dir) / "dataset_info.json").exists() and not bundled:
+            raise UserError(
+                f"{builder.name} at {builder.data_dir} cannot be read: it was prepared in another file format than array_record, or "
+                f"without a split {split!r}. Move it away, or name another folder with --set dataset.data_dir=FOLDER. {BUNDLED}."
+            )
+        _check_writable(folder, builder.name)
+        if not bundled:
+            _check_can_prepare(builder)
+        _prepare(builder)
+        return builder.as_data_source(split=split)
+    except OSError as error:
+        raise UserError(f"Data set {builder_or_name if not bundled else builder_or_name.name}: {error}. "
+                        f"Choose another folder with --set dataset.data_dir=FOLDER or TFDS_DATA_DIR.") from error  # fmt: skip
+
+
+def _prepare(builder: tfds.core.DatasetBuilder) -> None:
+    print(f"preparing {builder.name} in {builder.data_dir} (once)", flush=True)
+    # TFDS prints its own two lines, with sizes it does not know, around what is said above.
+    with _silenced(), contextlib.redirect_stdout(io.StringIO()):
+        tfds.disable_progress_bar()
+        try:
+            builder.download_and_prepare()
+        except Exception as error:
+            # Two runs may prepare at the same time: the first to finish wins, the other finds the folder taken.
+            if not builder.is_prepared():
+                raise UserError(f"{builder.name} could not be prepared in {builder.data_dir}: {error}. {BUNDLED}.") from error
+
+
+def _check_writable(folder: Path, name: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{name} must be prepared, but {folder} cannot be written ({error.strerror}). "
+            f"Choose another folder with --set dataset.data_dir=FOLDER or the variable TFDS_DATA_DIR."
+        ) from error
+
+
+def _check_can_prepare(builder: tfds.core.DatasetBuilder) -> None:
+    """Fails at once where TFDS would fail after minutes of retries and pages of traceback."""
+    where = f"{builder.name} was not found in {builder.data_dir}"
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"{where}, and preparing it needs TensorFlow (reading it does not). Install it once with 'pip install tensorflow' and run "
+            f"this again with a network; or copy a folder prepared elsewhere with file_format='array_record'. {BUNDLED}."
+        )
+    try:
+        socket.create_connection(("storage.googleapis.com", 443), timeout=5).close()
+    except OSError:
+        raise UserError(
+            f"{where}, and it cannot be downloaded: there is no network. Copy a folder prepared elsewhere with "
+            f"file_format='array_record', or name where it is with --set dataset.data_dir=FOLDER. {BUNDLED}."
+        ) from None
+
+
+class _silenced:
+    """TFDS and absl warn at length about what is handled here."""
+
+    def __enter__(self):
+        self.levels = {name: logging.getLogger(name).level for name in ("absl", "tensorflow_datasets", "urllib3")}
+        for name in self.levels:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    def __exit__(self, *_):
+        for name, level in self.levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,34 @@
+"""The one kind of error a user can cause, and how its message is put together."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake the user can mend. `launch.py` prints the message, without a traceback, and exits with 1."""
+
+
+def nearest(word: str, allowed: Iterable[str]) -> list[str]:
+    """Returns up to three of `allowed` that look like `word`, nearest first.
+
+    >>> nearest("digits_resent", ["digits_resnet", "cifar10_resnet18"])
+    ['digits_resnet']
+    """
+    return difflib.get_close_matches(word, list(allowed), n=3, cutoff=0.5)
+
+
+def unknown(kind: str, word: str, allowed: Iterable[str], way_out: str = "") -> UserError:
+    """Returns the error for a name that is not among `allowed`: names the nearest ones, then all of them.
+
+    >>> str(unknown("model", "resnet81", ["lenet5", "resnet18"]))
+    "Unknown model 'resnet81'. Did you mean resnet18? Known: lenet5, resnet18."
+    """
+    allowed = list(allowed)
+    close = nearest(word, allowed)
+    parts = [f"Unknown {kind} {word!r}."]
+    if close:
+        parts.append(f"Did you mean {' or '.join(close)}?")
+    parts.append(f"Known: {', '.join(allowed) or 'none'}.")
+    if way_out:
+        parts.append(way_out)
+    return UserError(" ".join(parts))

@@ -1,0 +1,165 @@
+"""Test figures of a state: every example once, sums and counts added up, divided at the end."""
+
+import csv
+import json
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Group
+
+from cnn_jax.build import Built, build
+from cnn_jax.checkpoint import Checkpoints
+from cnn_jax.data.pipeline import eval_batches
+from cnn_jax.data.source import Source
+from cnn_jax.errors import UserError
+from cnn_jax.experiment import Experiment
+from cnn_jax.metrics.retrieval import nearest_neighbours
+from cnn_jax.parallel import Parallel, make_parallel
+from cnn_jax.report import console, say, table, timed
+from cnn_jax.state import TrainState, init_state
+from cnn_jax.step import make_eval_step
+from cnn_jax.types import PyTree
+from cnn_jax.workdir import write_text
+
+
+class Evaluation(NamedTuple):
+    """Figures over a test set; `outputs` and `targets` are of its examples in order. `figures` are the plain numbers."""
+
+    results: dict[str, Any]
+    outputs: np.ndarray
+    targets: np.ndarray
+    num_examples: int
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return {name: value for name, value in self.results.items() if isinstance(value, float)}
+
+
+class Evaluator:
+    """Evaluates states of one experiment on one source. The step is compiled at the first call, once."""
+
+    def __init__(self, built: Built, parallel: Parallel, source: Source):
+        experiment = built.experiment
+        self.built, self.parallel, self.source, self.workers = built, parallel, source, experiment.workers
+        # Never larger than the set, and a multiple of the devices; the padding is masked.
+        size = min(experiment.eval_batch_size, len(source))
+        self.batch_size = -(-size // parallel.num_devices) * parallel.num_devices
+        self.step = make_eval_step(
+            built.model, built.loss_fn, built.metric_fns, standardise=built.standardise, axis_name=parallel.axis_name
+        )
+        self.compiled = None
+
+    def __call__(self, variables: PyTree) -> Evaluation:
+        totals, outputs, targets = None, [], []
+        for batch in eval_batches(self.source, batch_size=self.batch_size, workers=self.workers):
+            placed = self.parallel.shard(batch)
+            if self.compiled is None:
+                with timed("compiling the evaluation step"):
+                    self.compiled = self.parallel.compile(self.step, variables, placed, donate=False)
+            measures, batch_outputs = self.compiled(variables, placed)
+            # Summed in float64 and int64 on the host: a float32 count would stop at 2²⁴.
+            measures = jax.tree.map(lambda x: np.asarray(x, np.float64 if np.issubdtype(x.dtype, np.floating) else np.int64), measures)
+            totals = measures if totals is None else jax.tree.map(np.add, totals, measures)
+            outputs.append(np.asarray(batch_outputs)[batch["valid"]])
+            targets.append(batch["targets"][batch["valid"]])
+        outputs, targets = np.concatenate(outputs), np.concatenate(targets)
+        results = {name: total.result() for name, total in totals.items()}
+        for name, retrieval_fn in self.built.retrieval_fns.items():
+            results[name] = retrieval_fn(outputs, targets)
+        return Evaluation(results, outputs, targets, len(targets))
+
+
+def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None, mode: str, num_devices: int | None) -> Evaluation:
+    """Evaluates a checkpoint of a workdir, prints a table, writes `evaluation.json` and `predictions.csv` there.
+
+    Args:
+      experiment: as read from the workdir, perhaps with harmless changes.
+      step: of the checkpoint; None takes the best.
+
+    Raises:
+      UserError: there is no such checkpoint, or it cannot be read.
+    """
+    parallel = make_parallel(mode, num_devices)
+    built = build(experiment, axis_name=parallel.axis_name)
+    with Checkpoints(workdir / "checkpoints", best_by=experiment.best_by) as checkpoints:
+        chosen = checkpoints.best_step() if step is None else step
+        if chosen is None:
+            raise UserError(f"{workdir} holds no checkpoint yet. Train first, with the same --workdir.")
+        source = built.dataset.open("test")
+        state = checkpoints.restore(chosen, restore_target(built, parallel))
+    which = "" if step is not None else f", the best by {experiment.best_by}"
+    say(f"{workdir}: checkpoint of step {chosen}{which}{', averaged parameters' if state.ema else ''}")
+    evaluation = Evaluator(built, parallel, source)(state.eval_variables)
+    say(f"evaluated {evaluation.num_examples} of {len(source)}")
+    console().print(evaluation_tables(evaluation, built))
+    try:
+        record = {"step": chosen, "num_examples": evaluation.num_examples, **evaluation.results}
+        write_text(workdir / "evaluation.json", json.dumps(_finite(record), indent=2) + "\n")
+        write_predictions(workdir / "predictions.csv", evaluation, built.outputs)
+    except OSError as error:
+        raise UserError(f"The results cannot be written to {workdir}: {error.strerror}.") from None
+    say(f"wrote {workdir / 'evaluation.json'} and {workdir / 'predictions.csv'}")
+    return evaluation
+
+
+def restore_target(built: Built, parallel: Parallel) -> TrainState:
+    """Returns the shapes of the experiment's state, placed as it is to be restored."""
+    init = partial(init_state, built.model, built.tx, built.dataset.input_shape, built.experiment.seed)
+    with_ema = built.experiment.ema_decay is not None
+    return parallel.replicate(jax.jit(partial(init, with_ema=with_ema))())
+
+
+def evaluation_tables(evaluation: Evaluation, built: Built) -> Group:
+    """Returns the figures as a table and, where there is a confusion matrix, each class's precision and recall."""
+    tables = [table(["test metric", "value"], [[name.replace("_", " "), value] for name, value in evaluation.figures.items()])]
+    if "confusion" in evaluation.results:
+        confusion, names = evaluation.results["confusion"], built.dataset.class_names
+        columns = ["class", "examples", "precision", "recall"]
+        values = zip(names, confusion["examples"], confusion["precision"], confusion["recall"], strict=True)
+        rows = [list(row) for row in values]
+        if len(names) <= 20:  # the whole matrix still fits on a screen
+            columns += [f"→ {name}" for name in names]
+            rows = [row + counts for row, counts in zip(rows, confusion["matrix"], strict=True)]
+        tables.append(table(columns, rows))
+    return Group(*tables)
+
+
+def write_predictions(path: Path, evaluation: Evaluation, outputs: str) -> None:
+    """Writes a line an example: its label and what the model made of it."""
+    header, rows = {"logits": _class_rows, "embeddings": _neighbour_rows, "scores": _score_rows}[outputs](evaluation)
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _class_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
+    probabilities = np.asarray(jax.nn.softmax(jnp.asarray(evaluation.outputs)))
+    predicted = probabilities.argmax(1)
+    rows = zip(range(len(predicted)), evaluation.targets, predicted, probabilities.max(1).round(6), strict=True)
+    return ["index", "label", "prediction", "probability"], rows
+
+
+def _neighbour_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
+    nearest = nearest_neighbours(evaluation.outputs, k=1)[:, 0]
+    distances = np.linalg.norm(evaluation.outputs - evaluation.outputs[nearest], axis=1).round(6)
+    rows = zip(range(len(nearest)), evaluation.targets, nearest, evaluation.targets[nearest], distances, strict=True)
+    return ["index", "label", "nearest", "nearest_label", "distance"], rows
+
+
+def _score_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
+    return ["index", "target", "score"], zip(range(len(evaluation.targets)), evaluation.targets, evaluation.outputs, strict=True)
+
+
+def _finite(value: Any) -> Any:
+    """NaN is no JSON: an undefined figure becomes null."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

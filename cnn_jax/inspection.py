@@ -1,0 +1,156 @@
+"""What an experiment is, before it runs: its settings, its layers with shapes, parameters and FLOPs, its memory."""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from rich.console import Group
+from rich.text import Text
+
+from cnn_jax.build import build, option
+from cnn_jax.data.dataset import Dataset
+from cnn_jax.experiment import Experiment, Spec, flatten
+from cnn_jax.options import options
+from cnn_jax.registry import BY_FIELD
+from cnn_jax.report import number, table
+from cnn_jax.state import init_state
+from cnn_jax.types import PyTree
+
+
+class Layer(NamedTuple):
+    """A module with parameters of its own. `macs` are multiply-adds for one example; a FLOP count is twice that."""
+
+    path: str
+    kind: str
+    output_shape: tuple[int, ...]
+    num_params: int
+    macs: int
+
+
+def layers(model: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
+    """Returns the model's layers in the order they are called, for one example of `input_shape`. Computes no numbers."""
+    called: list[tuple[tuple[str, ...], str, tuple[int, ...]]] = []
+
+    def record(next_fun, args, kwargs, context):
+        result = next_fun(*args, **kwargs)
+        if context.method_name == "__call__":
+            called.append((context.module.path, type(context.module).__name__, result.shape[1:]))
+        return result
+
+    with nn.intercept_methods(record):
+        init = partial(model.init, train=False)
+        variables = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, *input_shape), jnp.float32))
+    found = []
+    for path, kind, output_shape in called:
+        own = _own_params(variables["params"], path)
+        if own:
+            kernel_size = sum(p.size for name, p in own.items() if name.startswith("kernel"))
+            # A kernel is applied at every output position, once for each of its weights.
+            macs = kernel_size * math.prod(output_shape[:-1])
+            found.append(Layer("/".join(path), kind, output_shape, sum(p.size for p in own.values()), macs))
+    return found
+
+
+def count_params(experiment: Experiment) -> int:
+    """Returns the number of learned parameters."""
+    built = build(experiment)
+    return sum(layer.num_params for layer in layers(built.model, built.dataset.input_shape))
+
+
+def description(experiment: Experiment, registered: Experiment, command: str) -> Group:
+    """Returns everything `--mode=describe` shows of the resolved experiment.
+
+    Args:
+      registered: the experiment before `--set`, to show the difference.
+      command: what starts the training.
+    """
+    built = build(experiment)
+    found = layers(built.model, built.dataset.input_shape)
+    rows = [[x.path, x.kind, "×".join(map(str, x.output_shape)), x.num_params, 2 * x.macs] for x in found]
+    num_params, flops = sum(x.num_params for x in found), sum(2 * x.macs for x in found)
+    rows.append(["total", "", "", num_params, flops])
+    return Group(
+        Text(f"{experiment.name}: {experiment.about.shows}\n"),
+        _settings_table(experiment, registered),
+        table(["layer", "kind", "output", "parameters", "FLOPs"], rows),
+        table(["what", "how much"], _facts(built.dataset, experiment, num_params, flops, found)),
+        Text(f"to train it:\n  {command}", no_wrap=True),
+    )
+
+
+def _settings_table(experiment: Experiment, registered: Experiment):
+    defaults, before = _defaults(experiment), flatten(registered)
+    rows = []
+    for key, value in flatten(experiment).items():
+        differs = "" if key in defaults and defaults[key] == value else _shown(defaults.get(key, "(none)"))
+        rows.append([key, _shown(value), differs, "" if before.get(key) == value else f"<- {_shown(before.get(key, 'not set'))}"])
+    dropped = [key for key in before if key not in flatten(experiment)]
+    rows += [[key, "", "", f"<- {_shown(before[key])} (dropped: the new choice has no such option)"] for key in dropped]
+    return table(["setting", "value", "default, if other", "changed by --set"], rows)
+
+
+def _defaults(experiment: Experiment) -> dict[str, object]:
+    """The default of every setting that has one: of the field, or of the option in its function's signature."""
+    plain = Experiment(name="", about=experiment.about, model=experiment.model, dataset=experiment.dataset)
+    found: dict[str, object] = {k: v for k, v in flatten(plain).items() if "." not in k}
+    for field, registry in BY_FIELD.items():
+        value = getattr(experiment, field)
+        specs = {field: value} if isinstance(value, Spec) else {f"{field}.{i}": spec for i, spec in enumerate(value)}
+        for prefix, spec in specs.items():
+            found |= {f"{prefix}.{n}": o.default for n, o in options(registry[spec.name]).items() if not o.required}
+    return found | {"model": experiment.model.name, "dataset": experiment.dataset.name}
+
+
+def _facts(dataset: Dataset, experiment: Experiment, num_params: int, flops: int, found: list[Layer]) -> list[list[str]]:
+    built = build(experiment)
+    init = partial(init_state, built.model, built.tx, dataset.input_shape, experiment.seed, with_ema=experiment.ema_decay is not None)
+    state = jax.eval_shape(init)
+    micro_batch = experiment.batch_size // experiment.accumulate_steps
+    width = 2 if experiment.precision == "bfloat16" else 4
+    activations = micro_batch * width * sum(math.prod(x.output_shape) for x in found)
+    epochs = experiment.num_steps * experiment.batch_size / dataset.num_train
+    expected = experiment.about.expected
+    return [
+        ["data", f"{dataset.name}, {dataset.num_train:,} train and {dataset.num_test:,} test images of {'×'.join(map(str, dataset.input_shape))}, "
+                 f"{dataset.num_classes} classes ({'bundled' if dataset.bundled else 'needs the network once'})"],
+        ["parameters", f"{num_params:,}"],
+        ["forward pass", f"{flops:,} FLOPs an image"],
+        ["training", f"{experiment.num_steps:,} steps of {experiment.batch_size} = {epochs:,.1f} epochs"],
+        ["learning rate", f"up to {option(experiment.optimizer, 'optimizer', 'learning_rate'):g}"],
+        ["memory of the state", _bytes(_size(state.params)) + " parameters, " + _bytes(_size(state.opt_state)) + " optimizer"
+                                + (f", {_bytes(_size(state.ema))} average" if state.ema else "")],
+        ["memory of activations", f"about {_bytes(activations)} for a batch (layer outputs kept for the gradient)"],
+        ["expected result", "unmeasured" if expected is None else f"{expected.metric} {expected.low:g} to {expected.high:g}"],
+        ["expected time", experiment.about.time],
+    ]  # fmt: skip
+
+
+def _own_params(params: PyTree, path: tuple[str, ...]) -> dict[str, jax.ShapeDtypeStruct]:
+    for name in path:
+        params = params.get(name, {})
+    return {name: p for name, p in params.items() if not isinstance(p, dict)}
+
+
+def _size(tree: PyTree) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(_shown, value))
+    return number(value) if isinstance(value, int) else str(value)

@@ -1,0 +1,34 @@
+"""Which pairs of a batch count, shared by the losses that compare examples."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+
+def pair_masks(
+    labels: Int[Array, "b"], where: Bool[Array, "b"] | None = None
+) -> tuple[Bool[Array, "b b"], Bool[Array, "b b"]]:
+    """Returns (positives, negatives): [i, j] tells whether j is another example of i's class, or one of another class.
+
+    Pairs with an example that does not count belong to neither.
+
+    >>> positives, negatives = pair_masks(jnp.array([0, 0, 1]))
+    >>> positives.astype(int).tolist()
+    [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+    >>> negatives.astype(int).tolist()
+    [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
+    """
+    same = labels[:, None] == labels[None, :]
+    counts = jnp.ones(same.shape, bool) if where is None else where[:, None] & where[None, :]
+    return same & counts & ~jnp.eye(len(labels), dtype=bool), ~same & counts
+
+
+def spread_mean(sums: Array, num_terms: Array, where: Bool[Array, "b"] | None) -> Array:
+    """Returns each anchor's share such that the mean over the examples that count is Σ sums / Σ num_terms, or 0.
+
+    Losses over pairs and triplets average over *terms*; the step averages over *examples*. This reconciles the two.
+
+    >>> spread_mean(jnp.array([6.0, 0.0]), jnp.array([3, 0]), None).mean().item()
+    2.0
+    """
+    num_examples = sums.shape[0] if where is None else where.sum()
+    return sums * num_examples / jnp.maximum(num_terms.sum(), 1)

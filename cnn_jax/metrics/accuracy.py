@@ -1,0 +1,28 @@
+"""The share of examples whose label is among the highest logits."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cnn_jax.metrics.mean import Mean
+
+
+def accuracy(logits: Float[Array, "b k"], labels: Int[Array, "b"], *, where: Bool[Array, "b"] | None = None) -> Mean:
+    """Returns the count of examples whose highest logit (the first, among equals) is the label's.
+
+    >>> accuracy(jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.array([1, 1])).result()
+    0.5
+    """
+    return Mean.of((logits.argmax(axis=1) == labels).astype(jnp.float32), where)
+
+
+def top_k(logits: Float[Array, "b c"], labels: Int[Array, "b"], *, where: Bool[Array, "b"] | None = None, k: int = 5) -> Mean:
+    """Returns the count of examples whose label is among the k highest logits; equal logits rank by class number.
+
+    >>> top_k(jnp.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]]), jnp.array([1, 0]), k=2).result()
+    0.5
+    """
+    of_label = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    earlier = jnp.arange(logits.shape[1])[None, :] < labels[:, None]
+    rank = (logits > of_label).sum(1) + ((logits == of_label) & earlier).sum(1)
+    # A diverged network's NaN compares false with everything and would rank first.
+    return Mean.of(((rank < k) & ~jnp.isnan(of_label[:, 0])).astype(jnp.float32), where)

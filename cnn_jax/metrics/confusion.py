@@ -1,0 +1,37 @@
+"""The confusion matrix, and each class's precision and recall from it."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Confusion(flax.struct.PyTreeNode):
+    """Counts [k, k]: row = true class, column = predicted class."""
+
+    counts: jax.Array
+
+    def result(self) -> dict[str, list]:
+        """Returns the matrix and, for each class, how many there are, precision and recall (NaN for an empty class)."""
+        counts = np.asarray(self.counts)
+        hits, actual, predicted = np.diag(counts), counts.sum(1), counts.sum(0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision, recall = hits / predicted, hits / actual
+        return {
+            "matrix": counts.astype(int).tolist(),
+            "examples": actual.astype(int).tolist(),
+            "precision": precision.tolist(),
+            "recall": recall.tolist(),
+        }
+
+
+def confusion(logits: Float[Array, "b k"], labels: Int[Array, "b"], *, where: Bool[Array, "b"] | None = None) -> Confusion:
+    """Returns how often each class was taken for each.
+
+    >>> confusion(jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.array([1, 1])).counts.astype(int).tolist()
+    [[0, 0], [1, 1]]
+    """
+    k = logits.shape[1]
+    weights = jnp.ones(labels.shape, jnp.int32) if where is None else where.astype(jnp.int32)
+    return Confusion(jnp.zeros((k, k), jnp.int32).at[labels, logits.argmax(axis=1)].add(weights))

@@ -1,0 +1,26 @@
+"""A mean as a sum and a count, so that batches merge by addition and are divided only when shown."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Mean(flax.struct.PyTreeNode):
+    """Sum and count of per-example values. `result()` is their ratio, NaN when nothing was counted."""
+
+    total: jax.Array
+    count: jax.Array
+
+    @classmethod
+    def of(cls, values: Float[Array, "b"], where: Bool[Array, "b"] | None = None) -> "Mean":
+        """Returns the sum and count of the values that count.
+
+        >>> Mean.of(jnp.array([1.0, 3.0])).result()
+        2.0
+        """
+        where = jnp.ones(values.shape, bool) if where is None else where
+        return cls(jnp.where(where, values, 0).sum(), where.sum())
+
+    def result(self) -> float:
+        return float(self.total) / float(self.count) if self.count else float("nan")

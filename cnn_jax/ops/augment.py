@@ -1,0 +1,77 @@
+"""Random changes of a batch of images, on the device. One key a batch; each example's change depends on its place only.
+
+Every function is `f(key, images, *, <options>, axis_name=None) -> images` on [b, h, w, c] floats in [0, 1]; under pmap
+`axis_name` names the device axis, so that the same global batch is changed the same way on any number of devices.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from cnn_jax.ops.random import example_keys
+
+
+def random_flip(key: PRNGKeyArray, images: Float[Array, "b h w c"], *, axis_name: str | None = None) -> Float[Array, "b h w c"]:
+    """Returns the images, each mirrored left to right with probability ½.
+
+    >>> random_flip(jax.random.key(0), jnp.ones((2, 4, 4, 1))).shape
+    (2, 4, 4, 1)
+    """
+
+    def one(key, image):
+        return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+    return jax.vmap(one)(example_keys(key, len(images), axis_name=axis_name), images)
+
+
+def random_shift(
+    key: PRNGKeyArray, images: Float[Array, "b h w c"], *, pixels: int = 4, axis_name: str | None = None
+) -> Float[Array, "b h w c"]:
+    """Returns the images, each moved by up to `pixels` down or up and right or left, black where nothing was.
+
+    The same as padding with zeros and cropping at random, the usual CIFAR augmentation (He et al. 2015, section 4.2).
+
+    >>> random_shift(jax.random.key(0), jnp.ones((2, 4, 4, 1)), pixels=1).shape
+    (2, 4, 4, 1)
+    """
+    padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
+
+    def one(key, image):
+        row, column = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
+        return lax.dynamic_slice(image, (row, column, 0), images.shape[1:])
+
+    return jax.vmap(one)(example_keys(key, len(images), axis_name=axis_name), padded)
+
+
+def random_resized_crop(
+    key: PRNGKeyArray,
+    images: Float[Array, "b h w c"],
+    *,
+    size: int,
+    min_area: float = 0.08,
+    max_aspect: float = 4 / 3,
+    axis_name: str | None = None,
+) -> Float[Array, "b size size c"]:
+    """Returns a random part of each image, resized to size × size with anti-aliased bilinear interpolation.
+
+    The part covers min_area to 1 of the image's area, with width : height from 1/max_aspect to max_aspect, both uniform
+    (the aspect in its logarithm); a side is cut to the image where it would be longer.
+
+    Reference: Szegedy et al., "Going deeper with convolutions", 2014, section 6.
+
+    >>> random_resized_crop(jax.random.key(0), jnp.ones((2, 8, 8, 1)), size=4).shape
+    (2, 4, 4, 1)
+    """
+    height, width, channels = images.shape[1:]
+
+    def one(key, image):
+        area_key, aspect_key, place_key = jax.random.split(key, 3)
+        area = jax.random.uniform(area_key, minval=min_area, maxval=1.0) * (height * width)
+        aspect = jnp.exp(jax.random.uniform(aspect_key, minval=-1.0, maxval=1.0) * jnp.log(max_aspect))
+        sides = jnp.minimum(jnp.stack([jnp.sqrt(area / aspect), jnp.sqrt(area * aspect)]), jnp.array([height, width]))
+        start = jax.random.uniform(place_key, (2,)) * (jnp.array([height, width]) - sides)
+        scale = size / sides
+        return jax.image.scale_and_translate(image, (size, size, channels), (0, 1), scale, -start * scale, "linear")
+
+    return jax.vmap(one)(example_keys(key, len(images), axis_name=axis_name), images)

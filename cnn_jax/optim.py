@@ -1,0 +1,122 @@
+"""Optimizers, learning-rate schedules, the weight-decay mask and the moving average of a state."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cnn_jax.types import PyTree
+
+Factor = Callable[[jax.typing.ArrayLike], jax.Array]
+"""A schedule: update number -> factor in [0, 1] of the optimizer's learning rate."""
+
+
+def constant(num_steps: int) -> Factor:
+    """Returns the factor 1 throughout.
+
+    >>> float(constant(10)(3))
+    1.0
+    """
+    del num_steps
+    return lambda step: jnp.ones(())
+
+
+def warmup_cosine(num_steps: int, *, warmup_steps: int = 0, end_factor: float = 0.0) -> Factor:
+    """Returns a linear rise from 0 to 1 over `warmup_steps`, then half a cosine down to `end_factor` at `num_steps`.
+
+    Reference: Loshchilov & Hutter, "SGDR", 2016; Goyal et al. 2017 for the warm-up.
+
+    >>> [round(float(warmup_cosine(10, warmup_steps=2)(step)), 3) for step in (0, 1, 2, 6, 10)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    warmup_steps = min(warmup_steps, num_steps)
+    falling = optax.cosine_decay_schedule(1.0, max(num_steps - warmup_steps, 1), alpha=end_factor)
+    return _after_warmup(warmup_steps, falling)
+
+
+def piecewise(
+    num_steps: int, *, drops: tuple[float, ...] = (0.5, 0.75), drop_factor: float = 0.1, warmup_steps: int = 0
+) -> Factor:
+    """Returns the factor 1, multiplied by `drop_factor` at each of `drops`, which are shares of `num_steps`.
+
+    >>> [round(float(piecewise(8)(step)), 3) for step in (0, 4, 6)]
+    [1.0, 0.1, 0.01]
+    """
+    warmup_steps = min(warmup_steps, num_steps)
+    bounds = {round(share * num_steps) - warmup_steps: drop_factor for share in drops}
+    return _after_warmup(warmup_steps, optax.piecewise_constant_schedule(1.0, bounds))
+
+
+def _after_warmup(warmup_steps: int, then: Factor) -> Factor:
+    if not warmup_steps:
+        return then
+    return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup_steps), then], [warmup_steps])
+
+
+def sgd(
+    factor: Factor, *, learning_rate: float = 0.1, momentum: float = 0.9, nesterov: bool = True, weight_decay: float = 0.0
+) -> optax.GradientTransformation:
+    """Returns stochastic gradient descent with momentum; weight decay is added to the kernels' gradients.
+
+    v ← momentum·v + g + weight_decay·w;  w ← w − lr·(g + momentum·v) with Nesterov, w − lr·v without; torch's form.
+
+    Reference: Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
+    """
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay, mask=kernels_only),
+        optax.sgd(lambda step: learning_rate * factor(step), momentum=momentum, nesterov=nesterov),
+    )
+
+
+def adamw(
+    factor: Factor,
+    *,
+    learning_rate: float = 1e-3,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.05,
+) -> optax.GradientTransformation:
+    """Returns Adam with decoupled weight decay on kernels, scaled by the learning rate as in torch.
+
+    Reference: Loshchilov & Hutter, "Decoupled weight decay regularization", 2017.
+    """
+    lr = lambda step: learning_rate * factor(step)  # noqa: E731 - a value handed on, not a definition
+    return optax.adamw(lr, b1=b1, b2=b2, eps=epsilon, weight_decay=weight_decay, mask=kernels_only)
+
+
+def clipped(tx: optax.GradientTransformation, max_norm: float) -> optax.GradientTransformation:
+    """Returns `tx` on gradients scaled down to a global norm of at most `max_norm` (Pascanu et al. 2013)."""
+    return optax.chain(optax.clip_by_global_norm(max_norm), tx)
+
+
+def kernels_only(params: PyTree) -> PyTree:
+    """Returns the mask of what weight decay applies to: kernels, not biases or normalisation.
+
+    >>> kernels_only({"conv": {"kernel": 1.0, "bias": 2.0}})
+    {'conv': {'bias': False, 'kernel': True}}
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key.startswith("kernel"), params)
+
+
+def moving_average(decay: float) -> Callable[[PyTree, PyTree, jax.Array], PyTree]:
+    """Returns f(average, new, step) = d·average + (1 − d)·new with d = min(decay, (1 + step) / (10 + step)).
+
+    The second bound forgets the random start soon: the rule of TensorFlow's ExponentialMovingAverage.
+
+    >>> moving_average(0.5)(0.0, 1.0, 0)
+    0.9
+    """
+
+    def update(average: PyTree, new: PyTree, step: jax.Array) -> PyTree:
+        d = jnp.minimum(decay, (1 + step) / (10 + step))
+        return jax.tree.map(lambda a, n: d * a + (1 - d) * n, average, new)
+
+    return update
+
+
+def no_average(average: PyTree, new: PyTree, step: jax.Array) -> PyTree:
+    """Returns the average unchanged: stands in where none is kept."""
+    del new, step
+    return average

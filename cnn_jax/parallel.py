@@ -1,0 +1,95 @@
+"""The only place that knows devices: the same step on one or many, by `jit` over a mesh or by `pmap`.
+
+Both give the same numbers. Under `jit` the compiler splits the work of a global batch; under `pmap` the step is told the
+axis' name and gathers what it must. The state never has a device axis, so all else is the same in both.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from cnn_jax.errors import UserError, unknown
+from cnn_jax.types import Batch, PyTree
+
+AXIS = "data"
+
+
+class Parallel(NamedTuple):
+    """How steps run on devices.
+
+    Attributes:
+      axis_name: what the step is made with: None under jit.
+      replicate: puts a state on all devices.
+      shard: puts a batch of NumPy arrays on the devices, each its part.
+      compile: (step, state, batch, donate) -> the step, compiled once for these shapes; other shapes are an error.
+    """
+
+    num_devices: int
+    axis_name: str | None
+    replicate: Callable[[PyTree], PyTree]
+    shard: Callable[[Batch], Batch]
+    compile: Callable[..., Callable[[PyTree, Batch], Any]]
+
+
+def over_mesh(devices: list[jax.Device]) -> Parallel:
+    """Returns `jit` over a one-dimensional mesh: state replicated, batches split along their first axis."""
+    mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
+
+    def compile_step(step, state, batch, *, donate: bool):
+        jitted = jax.jit(step, in_shardings=(whole, split), out_shardings=whole, donate_argnums=0 if donate else ())
+        return jitted.lower(state, batch).compile()
+
+    return Parallel(
+        num_devices=len(devices),
+        axis_name=None,
+        replicate=lambda state: jax.device_put(state, whole),
+        shard=lambda batch: jax.device_put(dict(batch), split),
+        compile=compile_step,
+    )
+
+
+def over_pmap(devices: list[jax.Device]) -> Parallel:
+    """Returns `pmap` over the devices: state broadcast, batches given a leading device axis."""
+    mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    n = len(devices)
+
+    def shard(batch: Batch) -> Batch:
+        return jax.tree.map(lambda x: np.asarray(x).reshape(n, len(x) // n, *x.shape[1:]), dict(batch))
+
+    def compile_step(step, state, batch, *, donate: bool):
+        mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=0 if donate else ())
+        return mapped.lower(state, batch).compile()
+
+    return Parallel(
+        num_devices=n,
+        axis_name=AXIS,
+        replicate=partial(jax.device_put, device=NamedSharding(mesh, P())),
+        shard=shard,
+        compile=compile_step,
+    )
+
+
+PARALLEL: dict[str, Callable[[list[jax.Device]], Parallel]] = {"jit": over_mesh, "pmap": over_pmap}
+
+
+def make_parallel(mode: str = "jit", num_devices: int | None = None) -> Parallel:
+    """Returns the way of running steps called `mode` on the first `num_devices` devices, or on all.
+
+    Raises:
+      UserError: there is no such mode, or there are fewer devices.
+    """
+    if mode not in PARALLEL:
+        raise unknown("--parallel", mode, PARALLEL)
+    devices = jax.local_devices()
+    if num_devices is not None and not 1 <= num_devices <= len(devices):
+        raise UserError(
+            f"--num_devices={num_devices}, but this machine has {len(devices)} ({devices[0].device_kind}). "
+            f"Leave the flag out to use all of them."
+        )
+    return PARALLEL[mode](devices[:num_devices])

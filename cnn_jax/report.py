@@ -1,0 +1,158 @@
+"""What a run tells: progress on the console, JSON lines and TensorBoard events in the workdir, timing."""
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import rich.progress
+from rich.console import Console
+from rich.table import Table
+from tensorboardX import SummaryWriter
+
+from cnn_jax.workdir import write_text
+
+
+def console() -> Console:
+    """Returns the console; where the output is no terminal, lines are long and never broken."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200, no_color=True)
+
+
+def say(line: str) -> None:
+    """Prints one line at once."""
+    print(line, flush=True)
+
+
+@contextlib.contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Prints "what … 3.2 s" around a piece of work."""
+    start = time.perf_counter()
+    print(f"{what} …", end=" " if sys.stdout.isatty() else "", flush=True)
+    yield
+    print(f"{'' if sys.stdout.isatty() else ' '}{time.perf_counter() - start:.1f} s", flush=True)
+
+
+def table(columns: list[str], rows: list[list[object]], *, title: str | None = None) -> Table:
+    """Returns a table; columns of numbers are set flush right."""
+    result = Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for i, name in enumerate(columns):
+        numeric = all(isinstance(row[i], int | float) for row in rows) and bool(rows)
+        result.add_column(name, justify="right" if numeric else "left")
+    for row in rows:
+        result.add_row(*(number(v) if isinstance(v, int | float) else str(v) for v in row))
+    return result
+
+
+def number(value: float) -> str:
+    """Returns a number as tables show it.
+
+    >>> number(11689512), number(0.98765), number(float("nan")), number(1e-5)
+    ('11,689,512', '0.9877', '-', '1e-05')
+    """
+    if isinstance(value, int):
+        return f"{value:,}"
+    if math.isnan(value):
+        return "-"
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.3g}"
+
+
+class Report:
+    """Progress and records of one training run. Use it with `with`.
+
+    Args:
+      workdir: gets `metrics.jsonl` and `tensorboard/`.
+      start_step, num_steps: in updates. Records of steps after `start_step`, left by a run that was killed, are dropped.
+      batch_size: for the throughput.
+    """
+
+    def __init__(self, workdir: Path, *, start_step: int, num_steps: int, batch_size: int):
+        self.path, self.num_steps, self.batch_size = workdir / "metrics.jsonl", num_steps, batch_size
+        _drop_after(self.path, start_step)
+        self.events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1 if start_step else None)
+        self.since = (start_step, time.perf_counter())
+        self.bar: rich.progress.Progress | None = None
+        if sys.stdout.isatty():
+            self.bar = rich.progress.Progress(
+                "[progress.description]{task.description}",
+                rich.progress.BarColumn(),
+                rich.progress.MofNCompleteColumn(),
+                "[cyan]{task.fields[figures]}",
+                rich.progress.TimeElapsedColumn(),
+                "eta",
+                rich.progress.TimeRemainingColumn(),
+            )
+            self.task = self.bar.add_task("train", total=num_steps, completed=start_step, figures="")
+
+    def __enter__(self) -> "Report":
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.bar:
+            self.bar.stop()
+        self.events.close()
+
+    def restart_clock(self, step: int) -> None:
+        """Leaves out of the throughput what was not training: compilation, evaluation."""
+        self.since = (step, time.perf_counter())
+
+    def advance(self, step: int) -> None:
+        """Moves the bar."""
+        if self.bar:
+            self.bar.update(self.task, completed=step)
+
+    def train(self, step: int, values: dict[str, float]) -> None:
+        """Records the means since the last record, and the throughput."""
+        last, start = self.since
+        rate = (step - last) * self.batch_size / max(time.perf_counter() - start, 1e-9)
+        self.restart_clock(step)
+        self._record(step, "train", {**values, "examples_per_second": rate})
+        shown = {k: v for k, v in values.items() if k != "gradient_norm"}
+        figures = f"{_figures(shown)}  {rate:,.0f} images/s"
+        if self.bar:
+            self.bar.update(self.task, completed=step, figures=figures)
+        else:
+            seconds = (self.num_steps - step) * self.batch_size / rate
+            say(f"step {step:>{len(str(self.num_steps))}}/{self.num_steps}  {figures}  eta {_clock(seconds)}")
+
+    def test(self, step: int, values: dict[str, float], num_examples: int, of: int) -> None:
+        """Records an evaluation."""
+        self._record(step, "test", values)
+        line = f"test at step {step}: {_figures(values)}  evaluated {num_examples} of {of}"
+        if self.bar:
+            self.bar.console.print(line, highlight=False)
+        else:
+            say(line)
+
+    def _record(self, step: int, split: str, values: dict[str, float]) -> None:
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        for name, value in values.items():
+            self.events.add_scalar(f"{split}/{name}", value, step)
+
+
+def _drop_after(path: Path, step: int) -> None:
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
+        write_text(path, "".join(line + "\n" for line in lines))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # half a line, written as the run was killed
+
+
+def _figures(values: dict[str, float]) -> str:
+    return "  ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in values.items())
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

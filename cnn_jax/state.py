@@ -1,0 +1,50 @@
+"""The state of a training run: arrays only. All that is in it is saved, all that is saved is in it."""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from cnn_jax.types import PyTree
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Attributes:
+    step: completed updates, int32. With `key` it is the whole clock: step keys come from `fold_in(key, step)`.
+    params: learned arrays, float32.
+    batch_stats: BatchNorm's running statistics, float32; {} for a model without.
+    opt_state: the optimizer's.
+    ema: {"params", "batch_stats"} averaged over updates; {} when no average is kept.
+    key: the run's random key.
+    """
+
+    step: jax.Array
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+    ema: PyTree
+    key: jax.Array
+
+    @property
+    def eval_variables(self) -> PyTree:
+        """The variables that evaluation uses: the average where one is kept."""
+        return self.ema or {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def init_state(
+    model: nn.Module, tx: optax.GradientTransformation, input_shape: tuple[int, ...], seed: int, *, with_ema: bool
+) -> TrainState:
+    """Returns the state before the first update; a pure function of its arguments."""
+    init_key, run_key = jax.random.split(jax.random.key(seed))
+    variables = model.init(init_key, jnp.zeros((1, *input_shape)), train=False)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    ema = {"params": params, "batch_stats": batch_stats} if with_ema else {}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=tx.init(params),
+        ema=jax.tree.map(jnp.copy, ema),  # a donated state must not hold one buffer twice
+        key=run_key,
+    )

@@ -1,0 +1,126 @@
+"""One update and one evaluation as pure functions of (state, batch). Nothing here knows a device or a setting."""
+
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from cnn_jax.losses.reduction import masked_mean
+from cnn_jax.metrics.mean import Mean
+from cnn_jax.state import TrainState
+from cnn_jax.types import AugmentFn, Batch, LossFn, MetricFn, PyTree
+
+Measures = Mapping[str, PyTree]
+
+
+def make_train_step(
+    model: nn.Module,
+    loss_fn: LossFn,
+    metric_fns: Mapping[str, MetricFn],
+    tx: optax.GradientTransformation,
+    *,
+    augment: AugmentFn,
+    standardise: Callable[[jax.Array], jax.Array],
+    average: Callable[[PyTree, PyTree, jax.Array], PyTree],
+    accumulate_steps: int = 1,
+    axis_name: str | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Measures]]:
+    """Returns (state, batch) -> (state after one update, sums and counts over the batch).
+
+    The mathematics is that of the *global* batch. Under pmap (`axis_name` given) outputs, targets and `valid` are
+    gathered before the loss, so every device holds the whole loss; the transpose of that gather sums over devices, and
+    the mean of the gradients is therefore exactly the gradient of the global loss.
+    """
+
+    def loss_and_measures(params, batch_stats, batch, key):
+        variables = {"params": params, "batch_stats": batch_stats}
+        outputs, updates = model.apply(
+            variables, batch["inputs"], train=True, mutable=["batch_stats"], rngs={"dropout": key}
+        )
+        outputs, targets, valid = gather((outputs, batch["targets"], batch["valid"]), axis_name)
+        losses = loss_fn(outputs, targets, where=valid)
+        measures = {"loss": Mean.of(losses, valid)} | _measure(metric_fns, outputs, targets, valid)
+        return masked_mean(losses, valid), (updates.get("batch_stats", {}), measures)
+
+    gradients = _accumulated(jax.grad(loss_and_measures, has_aux=True), accumulate_steps)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Measures]:
+        augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        images = standardise(augment(augment_key, to_unit(batch["inputs"]), axis_name=axis_name))
+        grads, (batch_stats, measures) = gradients(state.params, state.batch_stats, {**batch, "inputs": images}, model_key)
+        if axis_name is not None:
+            grads = lax.pmean(grads, axis_name)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = average(state.ema, {"params": params, "batch_stats": batch_stats}, state.step) if state.ema else {}
+        norm = Mean(optax.tree.norm(grads), jnp.ones((), jnp.int32))
+        state = state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
+        return state, {**measures, "gradient_norm": norm}
+
+    return train_step
+
+
+def make_eval_step(
+    model: nn.Module,
+    loss_fn: LossFn,
+    metric_fns: Mapping[str, MetricFn],
+    *,
+    standardise: Callable[[jax.Array], jax.Array],
+    axis_name: str | None = None,
+) -> Callable[[PyTree, Batch], tuple[Measures, PyTree]]:
+    """Returns (variables, batch) -> (sums and counts over the examples that count, outputs of the global batch)."""
+
+    def eval_step(variables: PyTree, batch: Batch) -> tuple[Measures, PyTree]:
+        outputs = model.apply(variables, standardise(to_unit(batch["inputs"])), train=False)
+        outputs, targets, valid = gather((outputs, batch["targets"], batch["valid"]), axis_name)
+        losses = loss_fn(outputs, targets, where=valid)
+        return {"loss": Mean.of(losses, valid)} | _measure(metric_fns, outputs, targets, valid), outputs
+
+    return eval_step
+
+
+def to_unit(images: jax.Array) -> jax.Array:
+    """Returns uint8 images as float32 in [0, 1]; other types unchanged."""
+    return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
+
+
+def gather(tree: PyTree, axis_name: str | None) -> PyTree:
+    """Returns the arrays of all devices, joined along their first axis; the tree itself without an axis."""
+    if axis_name is None:
+        return tree
+    return jax.tree.map(lambda x: lax.all_gather(x, axis_name, tiled=True), tree)
+
+
+def _measure(metric_fns, outputs, targets, valid) -> Measures:
+    return {name: metric_fn(outputs, targets, where=valid) for name, metric_fn in metric_fns.items()}
+
+
+def _accumulated(gradients: Callable, num: int) -> Callable:
+    """The gradients of a batch as the mean over `num` micro-batches, one after the other; memory of one.
+
+    Micro-batch j holds the examples j, j + num, …: so each keeps its share of every device, and moves nothing between them.
+    """
+    if num == 1:
+        return gradients
+
+    def split(x):
+        return jnp.moveaxis(x.reshape(-1, num, *x.shape[1:]), 1, 0)
+
+    def summed(params, batch_stats, batch, key):
+        def one(carry, micro):
+            batch_stats, total, count = carry
+            micro_batch, micro_key = micro
+            grads, (batch_stats, measures) = gradients(params, batch_stats, micro_batch, micro_key)
+            weight = measures["loss"].count
+            return (batch_stats, jax.tree.map(lambda t, g: t + weight * g, total, grads), count + weight), measures
+
+        start = (batch_stats, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
+        micros = (jax.tree.map(split, dict(batch)), jax.random.split(key, num))
+        (batch_stats, total, count), measures = lax.scan(one, start, micros)
+        grads = jax.tree.map(lambda t: t / jnp.maximum(count, 1), total)
+        return grads, (batch_stats, jax.tree.map(lambda m: m.sum(0), measures))
+
+    return summed

@@ -1,0 +1,175 @@
+"""The training loop. Its order is fixed: step, log, evaluate, save; each named by the number of completed updates."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from cnn_jax import workdir as folder
+from cnn_jax.build import Built, build
+from cnn_jax.checkpoint import Checkpoints
+from cnn_jax.data.pipeline import train_batches
+from cnn_jax.errors import UserError
+from cnn_jax.evaluate import Evaluator, restore_target
+from cnn_jax.experiment import Experiment
+from cnn_jax.parallel import Parallel, make_parallel
+from cnn_jax.report import Report, say, timed
+from cnn_jax.state import TrainState
+from cnn_jax.step import Measures, make_train_step
+from cnn_jax.types import Batch
+
+
+def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devices: int | None = None) -> dict[str, float]:
+    """Trains to `num_steps`, from the last checkpoint in `workdir` if there is one; returns the final test figures.
+
+    Args:
+      mode: "jit" or "pmap"; both give the same numbers.
+      num_devices: None uses all.
+
+    Raises:
+      UserError: the settings do not work, the workdir is another run's or cannot be written, or the loss is not finite.
+    """
+    parallel = make_parallel(mode, num_devices)
+    built = build(experiment, axis_name=parallel.axis_name)
+    _check_divisible(experiment, parallel)
+    old = folder.read_experiment(workdir)
+    changed = [] if old is None else folder.check_continues(old, experiment, workdir)
+    sources = {split: built.dataset.open(split) for split in ("train", "test")}
+    with Checkpoints(workdir / "checkpoints", best_by=experiment.best_by) as checkpoints:
+        state = restore_target(built, parallel)
+        if checkpoints.steps():
+            state = checkpoints.restore(checkpoints.steps()[-1], state)
+        start_step = int(state.step)
+        if start_step > experiment.num_steps:
+            raise UserError(
+                f"{workdir} has been trained for {start_step} updates already, more than num_steps={experiment.num_steps}. "
+                f"Raise it with --set num_steps, or use another --workdir."
+            )
+        folder.create(workdir, experiment, start_step=start_step, parallel=mode, num_devices=parallel.num_devices)
+        _announce(built, parallel, workdir, start_step, changed)
+        evaluator = Evaluator(built, parallel, sources["test"])
+        batches = train_batches(
+            sources["train"],
+            seed=experiment.seed,
+            batch_size=experiment.batch_size,
+            start_step=start_step,
+            num_steps=experiment.num_steps,
+            workers=experiment.workers,
+        )
+        return _loop(built, parallel, state, batches, evaluator, checkpoints, workdir)
+
+
+def _loop(
+    built: Built,
+    parallel: Parallel,
+    state: TrainState,
+    batches: Iterator[Batch],
+    evaluator: Evaluator,
+    checkpoints: Checkpoints,
+    workdir: Path,
+) -> dict[str, float]:
+    experiment, start_step = built.experiment, int(state.step)
+    last = experiment.num_steps
+    compiled, window, figures = None, [], None
+    with Report(workdir, start_step=start_step, num_steps=last, batch_size=experiment.batch_size) as report:
+        for step, batch in enumerate(batches, start_step + 1):
+            batch = parallel.shard(batch)
+            if compiled is None:
+                with timed("compiling the training step"):
+                    compiled = parallel.compile(make_step(built, parallel), state, batch, donate=True)
+                report.restart_clock(start_step)
+            state, measures = compiled(state, batch)
+            window.append(measures)
+            # One step stays in flight behind the one the host prepares; more would only hide where the time goes.
+            jax.block_until_ready(window[-2:][0])
+            report.advance(step)
+
+            evaluates = step % experiment.eval_every == 0 or step == last
+            saves = evaluates if experiment.save_every is None else step % experiment.save_every == 0 or step == last
+            # Saving closes a window as well: a run that resumes there then logs the same means.
+            if step % experiment.log_every == 0 or evaluates or saves:
+                report.train(step, {**_means(window, step), "learning_rate": built.learning_rate(step - 1)})
+                window = []
+            if evaluates:
+                evaluation = evaluator(state.eval_variables)
+                figures = evaluation.figures
+                report.test(step, figures, evaluation.num_examples, of=len(evaluator.source))
+            if saves:
+                checkpoints.save(state, figures if evaluates else None)
+            report.restart_clock(step) if evaluates or saves else None
+        if figures is None:  # all was done before this start
+            evaluation = evaluator(state.eval_variables)
+            figures = evaluation.figures
+            say(f"nothing left to train: {last} updates are done. evaluated {evaluation.num_examples} of {len(evaluator.source)}")
+    checkpoints.close()  # or an error now: "done" is not said before the last save is on disk
+    say(f"done: {last} updates, checkpoints {', '.join(map(str, checkpoints.steps()))} in {workdir}")
+    return figures
+
+
+def make_step(built: Built, parallel: Parallel):
+    """Returns the experiment's train step, pure and not yet compiled."""
+    return make_train_step(
+        built.model,
+        built.loss_fn,
+        built.metric_fns,
+        built.tx,
+        augment=built.augment,
+        standardise=built.standardise,
+        average=built.average,
+        accumulate_steps=built.experiment.accumulate_steps,
+        axis_name=parallel.axis_name,
+    )
+
+
+def verdict(experiment: Experiment, figures: dict[str, float], changed: list[str]) -> str:
+    """Returns the sentence that compares the final figures with the experiment's expected range.
+
+    Args:
+      changed: settings that differ from the registered experiment, "key: old -> new".
+    """
+    expected = experiment.about.expected
+    if expected is None or expected.metric not in figures:
+        return "no expected range is recorded for this experiment: its result is unmeasured"
+    value = figures[expected.metric]
+    inside = expected.low <= value <= expected.high
+    name = expected.metric.replace("_", " ")
+    line = f"final test {name} {value:.4f} is {'within' if inside else 'OUTSIDE'} the expected {expected.low:g} to {expected.high:g}"
+    return line if not changed else f"{line} (which is for the registered settings; changed here: {'; '.join(changed)})"
+
+
+def _check_divisible(experiment: Experiment, parallel: Parallel) -> None:
+    n, k = parallel.num_devices, experiment.accumulate_steps
+    if experiment.batch_size % (n * k):
+        nearest = max(round(experiment.batch_size / (n * k)), 1) * n * k
+        raise UserError(
+            f"batch_size={experiment.batch_size} cannot be shared by {n} devices in {k} micro-batch(es) each: it must be a multiple of {n * k}. "
+            f"Add --set batch_size={nearest}."
+        )
+
+
+def _announce(built: Built, parallel: Parallel, workdir: Path, start_step: int, changed: list[str]) -> None:
+    experiment = built.experiment
+    device = jax.local_devices()[0].device_kind
+    mode = "jit" if parallel.axis_name is None else "pmap"
+    say(f"{experiment.name}: {parallel.num_devices} × {device} ({mode}, {experiment.precision}), workdir {workdir}")
+    for line in changed:
+        say(f"changed since the last start: {line}")
+    if start_step:
+        say(f"continuing after step {start_step} of {experiment.num_steps}")
+
+
+def _means(window: list[Measures], step: int) -> dict[str, float]:
+    """The means over the window's steps. Raises UserError, naming the step, if a loss is not finite."""
+    window = jax.device_get(window)
+    for i, measures in enumerate(window):
+        loss = measures["loss"].result()
+        if not math.isfinite(loss):
+            at = step - len(window) + 1 + i
+            raise UserError(
+                f"The loss is {loss} at step {at}. Training stops; earlier checkpoints are intact. Lower optimizer.learning_rate, "
+                f"lengthen schedule.warmup_steps, or clip gradients with --set clip_norm=1, and start again in a new --workdir."
+            )
+    totals = jax.tree.map(lambda *x: np.sum(x, axis=0, dtype=np.float64), *window)
+    return {name: total.result() for name, total in totals.items() if name != "confusion"}

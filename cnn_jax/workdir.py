@@ -1,0 +1,124 @@
+"""The folder of a run: its experiment, its environment, its records. Nothing is written before all checks have passed."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cnn_jax.errors import UserError
+from cnn_jax.experiment import Experiment, differences, from_json, to_json
+
+# Settings without which a run is no longer the same one. Others may change between starts; the change is named.
+IDENTITY = ("model", "dataset", "loss", "seed", "embedding_size")
+
+
+def read_experiment(workdir: Path) -> Experiment | None:
+    """Returns the experiment a workdir was made with, None if it holds no run.
+
+    Raises:
+      UserError: the file is damaged, unreadable, or missing beside checkpoints.
+    """
+    path = workdir / "experiment.json"
+    try:
+        return from_json(path.read_text(), str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        if (workdir / "checkpoints").exists():
+            raise UserError(
+                f"{workdir} holds checkpoints but no experiment.json, so nobody can tell what they are of. Use another --workdir."
+            ) from None
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}. Use another --workdir.") from None
+
+
+def check_continues(old: Experiment, new: Experiment, workdir: Path) -> list[str]:
+    """Returns the changed settings as "key: old -> new" lines.
+
+    Raises:
+      UserError: one of them makes it another experiment, which needs another workdir.
+    """
+    changed = differences(old, new)
+    # Where data lie and what they are read with does not change what they are.
+    fatal = [c for c in changed if c[0].split(".")[0] in IDENTITY and c[0] != "dataset.data_dir"]
+    if fatal:
+        raise UserError(
+            f"The run in {workdir} was made with other settings:\n{_change_lines(fatal)}\n"
+            f"Set them as they were to continue it, or use another --workdir for a new run."
+        )
+    return [_change_line(*c) for c in changed]
+
+
+def _change_lines(changes: list[tuple[str, Any, Any]]) -> str:
+    return "\n".join(f"  {_change_line(*c)}" for c in changes)
+
+
+def _change_line(key: str, old: Any, new: Any) -> str:
+    return f"{key}: {old} -> {new}"
+
+
+def create(workdir: Path, experiment: Experiment, *, start_step: int, parallel: str, num_devices: int) -> None:
+    """Makes the folder, writes `experiment.json`, and adds a line on this start to `environment.jsonl`.
+
+    Raises:
+      UserError: the folder cannot be made or written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_text(workdir / "experiment.json", to_json(experiment))
+        record = environment() | {"start_step": start_step, "parallel": parallel, "num_devices": num_devices}
+        with open(workdir / "environment.jsonl", "a") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise UserError(f"The workdir {workdir} cannot be written: {error.strerror}. Choose another with --workdir.") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all: to a neighbour first, then renamed over it."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except OSError:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def environment() -> dict[str, Any]:
+    """Returns what a result depends on beside the experiment: command, versions, machine, git state."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "numpy")
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_cores": os.cpu_count(),
+        "devices": [d.device_kind for d in jax.local_devices()],
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "versions": {p: metadata.version(p) for p in packages},
+        "git": git_state(),
+    }
+
+
+def git_state() -> dict[str, Any] | None:
+    """Returns the commit of this source tree and whether files differ from it; None outside a repository."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        result = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        return result.stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed_files": git("status", "--porcelain").splitlines()}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,26 @@
+"""A small residual net on real handwritten digits: the default, and the quickest way to a true number.
+
+    python launch.py --experiment=digits_resnet
+"""
+
+from cnn_jax.experiment import About, Expected, Experiment, Spec
+
+EXPERIMENT = Experiment(
+    name="digits_resnet",
+    about=About(
+        shows="a residual net on bundled handwritten digits",
+        num_params=308_522,
+        expected=Expected(metric="accuracy", low=0.985),
+    ),
+    model=Spec("resnet8", width=32),
+    dataset=Spec("digits"),
+    augment=(Spec("random_shift", pixels=1),),
+    metrics=(Spec("accuracy"), Spec("confusion")),
+    optimizer=Spec("sgd", learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    schedule=Spec("warmup_cosine", warmup_steps=50),
+    batch_size=64,
+    eval_batch_size=360,
+    num_steps=600,
+    log_every=50,
+    eval_every=200,
+)

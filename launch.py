@@ -1,0 +1,160 @@
+"""Trains, evaluates, lists and describes the registered experiments.
+
+  python launch.py                                         lists the experiments
+  python launch.py --experiment=digits_resnet              trains, or continues, in runs/digits_resnet
+  python launch.py --experiment=digits_resnet --mode=describe
+  python launch.py --mode=evaluate --workdir=runs/digits_resnet
+  python launch.py --experiment=digits_resnet --set optimizer.learning_rate=0.05 --set model=resnet20
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from cnn_jax.errors import UserError, unknown
+from cnn_jax.experiment import Experiment, differences
+from experiments import DEFAULT, EXPERIMENTS
+
+# jax and all that stands on it are imported inside the modes: listing the experiments takes no second.
+
+_EXPERIMENT = flags.DEFINE_string("experiment", None, "The experiment's name; without arguments all are listed.")
+_MODE = flags.DEFINE_string("mode", None, "train (default), evaluate, list or describe.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<experiment>. One that exists is continued.")
+_SET = flags.DEFINE_multi_string("set", [], "key=value, changes one setting of the experiment; may be repeated.")
+_PARALLEL = flags.DEFINE_string("parallel", "jit", "jit (over a mesh of devices) or pmap; the numbers are the same.")
+_NUM_DEVICES = flags.DEFINE_integer("num_devices", None, "Devices to use; default all. A CPU is split into so many.")
+_SEED = flags.DEFINE_integer("seed", None, "Random seed of initialisation, data order and augmentation.")
+_TINY = flags.DEFINE_bool("tiny", False, "Shrink the experiment to a few seconds on generated data.")
+_STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default the best.")
+
+
+def main(argv: list[str]) -> None:
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.ERROR)  # jax, orbax and tfds tell absl about each file otherwise
+    try:
+        run(argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def run(argv: list[str]) -> None:
+    """Does what the flags say.
+
+    Raises:
+      UserError: they do not make sense.
+    """
+    if argv[1:]:
+        raise UserError(
+            f"Stray argument {argv[1]!r}: everything is a flag. Write --experiment=NAME, --set key=value, --mode=MODE; see --help."
+        )
+    idle = _EXPERIMENT.value is None and _WORKDIR.value is None and not _SET.value
+    mode = _MODE.value or ("list" if idle else "train")
+    if mode not in MODES:
+        raise unknown("--mode", mode, MODES)
+    if _EXPERIMENT.value is not None and _EXPERIMENT.value not in EXPERIMENTS:
+        raise unknown("experiment", _EXPERIMENT.value, EXPERIMENTS)
+    if _PARALLEL.value not in ("jit", "pmap"):
+        raise unknown("--parallel", _PARALLEL.value, ("jit", "pmap"))
+    if _STEP.value is not None and mode != "evaluate":
+        raise UserError(f"--step={_STEP.value} picks the checkpoint of --mode=evaluate; it means nothing in --mode={mode}.")
+    MODES[mode]()
+
+
+def list_experiments() -> None:
+    from cnn_jax.report import console, table
+
+    rows = []
+    for name, e in EXPERIMENTS.items():
+        expected = e.about.expected
+        result = "unmeasured" if expected is None else f"{expected.metric} ≥ {expected.low:g}"
+        network = "yes, once" if e.about.needs_network else "no"
+        rows.append([name, e.about.shows, e.dataset.name, e.about.num_params, result, e.about.time, network])
+    columns = ["experiment", "what it shows", "data", "parameters", "expected result", "time", "network"]
+    console().print(table(columns, rows))
+    print(f"train one:    python launch.py --experiment={DEFAULT}\nlook closer:  python launch.py --experiment={DEFAULT} --mode=describe")
+
+
+def describe() -> None:
+    from cnn_jax.inspection import description
+    from cnn_jax.report import console
+
+    experiment, registered = _resolved()
+    console().print(description(experiment, registered, _command()))
+
+
+def train() -> None:
+    from cnn_jax import runtime
+
+    runtime.set_up(_NUM_DEVICES.value)
+    from cnn_jax.report import say
+    from cnn_jax.train import train as train_experiment
+    from cnn_jax.train import verdict
+
+    experiment, registered = _resolved()
+    workdir = Path(_WORKDIR.value or f"runs/{experiment.name}{'_tiny' if _TINY.value else ''}")
+    figures = train_experiment(experiment, workdir, mode=_PARALLEL.value, num_devices=_NUM_DEVICES.value)
+    changed = [f"{key}: {old} -> {new}" for key, old, new in differences(registered, experiment)]
+    say(verdict(experiment, figures, changed))
+    say(f"next: python launch.py --mode=evaluate --workdir={shlex.quote(str(workdir))}")
+
+
+def evaluate() -> None:
+    from cnn_jax import runtime
+
+    runtime.set_up(_NUM_DEVICES.value)
+    from cnn_jax.evaluate import evaluate_workdir
+    from cnn_jax.override import override_all
+    from cnn_jax.workdir import read_experiment
+
+    if _WORKDIR.value is None and _EXPERIMENT.value is None:
+        raise UserError("--mode=evaluate needs --workdir=FOLDER, the folder of a run (runs/<experiment> by default).")
+    if _TINY.value or _SEED.value is not None:
+        raise UserError("--tiny and --seed belong to training; --mode=evaluate takes the experiment from its workdir.")
+    workdir = Path(_WORKDIR.value or f"runs/{_EXPERIMENT.value}")
+    if not workdir.is_dir():
+        raise UserError(f"There is no folder {workdir}. Train first, or name the folder of a run with --workdir.")
+    experiment = read_experiment(workdir)
+    if experiment is None:
+        raise UserError(f"{workdir} is not the folder of a run: it holds no experiment.json. Name one that --mode=train has made.")
+    if _EXPERIMENT.value not in (None, experiment.name):
+        raise UserError(f"{workdir} is a run of {experiment.name}, not of {_EXPERIMENT.value}. Leave --experiment out.")
+    experiment = override_all(experiment, _SET.value)
+    evaluate_workdir(workdir, experiment, step=_STEP.value, mode=_PARALLEL.value, num_devices=_NUM_DEVICES.value)
+
+
+MODES = {"train": train, "evaluate": evaluate, "list": list_experiments, "describe": describe}
+
+
+def _resolved() -> tuple[Experiment, Experiment]:
+    """The experiment with --tiny, --set and --seed applied, in this order, and as it is registered."""
+    from cnn_jax.build import check
+    from cnn_jax.override import override_all
+    from cnn_jax.tiny import tiny
+
+    registered = EXPERIMENTS[_EXPERIMENT.value or DEFAULT]
+    experiment = tiny(registered) if _TINY.value else registered
+    assignments = _SET.value if _SEED.value is None else [*_SET.value, f"seed={_SEED.value}"]
+    experiment = override_all(experiment, assignments)
+    check(experiment)
+    return experiment, registered
+
+
+def _command() -> str:
+    """The command that trains what the present flags describe."""
+    words = ["python", "launch.py", f"--experiment={_EXPERIMENT.value or DEFAULT}"]
+    words += ["--tiny"] if _TINY.value else []
+    words += [word for assignment in _SET.value for word in ("--set", assignment)]
+    for flag in (_WORKDIR, _SEED, _NUM_DEVICES):
+        words += [] if flag.value is None else [f"--{flag.name}={flag.value}"]
+    words += [] if _PARALLEL.value == "jit" else [f"--parallel={_PARALLEL.value}"]
+    return shlex.join(words)
+
+
+if __name__ == "__main__":
+    app.run(main)
