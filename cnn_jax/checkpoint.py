@@ -43,7 +43,9 @@ class Checkpoints:
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
                 cleanup_tmp_directories=True,  # what a killed run left half written
             )
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
+            )
         return self._manager
 
     def steps(self) -> list[int]:

@@ -14,7 +14,7 @@ def nearest(word: str, allowed: Iterable[str]) -> list[str]:
     >>> nearest("digits_resent", ["digits_resnet", "cifar10_resnet18"])
     ['digits_resnet']
     """
-    return difflib.get_close_matches(word, list(allowed), n=3, cutoff=0.5)
+    return difflib.get_close_matches(word, list(allowed), n=3, cutoff=0.6)
 
 
 def unknown(kind: str, word: str, allowed: Iterable[str], way_out: str = "") -> UserError:

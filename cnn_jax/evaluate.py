@@ -99,7 +99,8 @@ def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None,
     console().print(evaluation_tables(evaluation, built))
     try:
         record = {"step": chosen, "num_examples": evaluation.num_examples, **evaluation.results}
-        write_text(workdir / "evaluation.json", json.dumps(_finite(record), indent=2) + "\n")
+        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in _finite(record).items()]
+        write_text(workdir / "evaluation.json", "{\n" + ",\n".join(lines) + "\n}\n")
         write_predictions(workdir / "predictions.csv", evaluation, built.outputs)
     except OSError as error:
         raise UserError(f"The results cannot be written to {workdir}: {error.strerror}.") from None

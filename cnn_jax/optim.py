@@ -105,8 +105,8 @@ def moving_average(decay: float) -> Callable[[PyTree, PyTree, jax.Array], PyTree
 
     The second bound forgets the random start soon: the rule of TensorFlow's ExponentialMovingAverage.
 
-    >>> moving_average(0.5)(0.0, 1.0, 0)
-    0.9
+    >>> float(moving_average(0.5)(0.0, 1.0, jnp.array(100)))
+    0.5
     """
 
     def update(average: PyTree, new: PyTree, step: jax.Array) -> PyTree:

@@ -6,19 +6,20 @@ from cnn_jax.build import option
 from cnn_jax.experiment import Experiment, Spec
 from cnn_jax.registry import DATASETS
 
-BATCH_SIZE, NUM_STEPS = 8, 6
+BATCH_SIZE, NUM_STEPS, MAX_SIDE = 8, 4, 64
 
 
 def tiny(experiment: Experiment) -> Experiment:
-    """Returns the experiment with six updates of eight generated images; model, loss, metrics and optimizer as they are.
+    """Returns the experiment with four updates of eight generated images; model, loss, metrics and optimizer as they are.
 
-    Images keep their shape. Data sets that are decoded by workers stay on that path, with one worker.
+    Images keep their shape up to 64×64; larger ones become 64×64, and the crops that go with them. Data sets that are
+    decoded by workers stay on that path, with one worker.
     """
     dataset = DATASETS[experiment.dataset.name](**experiment.dataset.kwargs)
     data = Spec(
         "generated",
-        shape=dataset.input_shape,
-        train_shape=dataset.train_shape,
+        shape=_shrunk(dataset.input_shape),
+        train_shape=_shrunk(dataset.train_shape),
         num_classes=dataset.num_classes,
         num_train=40,
         num_test=21,
@@ -31,12 +32,20 @@ def tiny(experiment: Experiment) -> Experiment:
         experiment,
         about=dataclasses.replace(experiment.about, expected=None),
         dataset=data,
+        augment=tuple(
+            spec.replace(size=min(spec.kwargs["size"], MAX_SIDE)) if "size" in spec.kwargs else spec for spec in experiment.augment
+        ),
         schedule=schedule,
         batch_size=BATCH_SIZE * experiment.accumulate_steps,
         eval_batch_size=BATCH_SIZE,
         num_steps=NUM_STEPS,
         log_every=2,
-        eval_every=3,
+        eval_every=2,
         save_every=None,
         workers=1,
     )
+
+
+def _shrunk(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    height, width, channels = shape
+    return min(height, MAX_SIDE), min(width, MAX_SIDE), channels

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 PyTree = Any
-ArrayLike = jax.Array | np.ndarray
+ArrayLike = jax.Array | np.ndarray | np.generic
 
 Batch = Mapping[str, PyTree]
 """`inputs` and `targets`, each an array or a pytree with leading axis b, and `valid`, a boolean an example [b].

@@ -1,4 +1,4 @@
-"""The digits net as an embedding: images of one digit are drawn together, others pushed apart (batch-hard triplets).
+"""The digits net as an embedding: images of one digit are drawn together, others pushed apart.
 
     python launch.py --experiment=digits_resnet_triplet
 """
@@ -8,18 +8,19 @@ from cnn_jax.experiment import About, Expected, Experiment, Spec
 EXPERIMENT = Experiment(
     name="digits_resnet_triplet",
     about=About(
-        shows="metric learning: batch-hard triplets, recall@1 on held-out images",
+        shows="metric learning by triplets: recall@1 on held-out images",
         num_params=310_592,
         expected=Expected(metric="recall_at_1", low=0.98),
     ),
     model=Spec("resnet8", width=32),
     dataset=Spec("digits"),
     augment=(Spec("random_shift", pixels=1),),
-    loss=Spec("triplet_batch_hard", margin=0.2),
+    # Batch-hard falls into the collapse at loss = margin here; all active triplets train from the start.
+    loss=Spec("triplet_batch_all", margin=0.2),
     metrics=(),
     retrieval=(Spec("recall_at_k", k=1),),
     embedding_size=64,
-    optimizer=Spec("adamw", learning_rate=1e-3, weight_decay=0.05),
+    optimizer=Spec("sgd", learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
     schedule=Spec("warmup_cosine", warmup_steps=50),
     batch_size=128,
     eval_batch_size=360,

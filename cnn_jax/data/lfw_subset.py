@@ -52,8 +52,8 @@ def lfw_subset(*, data_dir: str | None = None) -> Dataset:
         class_names=("no face", "face"),
         num_train=160,
         num_test=40,
-        mean=(0.46,),
-        std=(0.23,),
+        mean=(0.377,),
+        std=(0.272,),
         bundled=True,
         open=lambda split: open_in_memory(LfwSubset, split, data_dir),
     )

@@ -1,9 +1,12 @@
 """Batches for training, from any step on, and for evaluation, each example once."""
 
+import contextlib
+import gc
 from collections.abc import Iterator
 
 import grain
 import numpy as np
+from absl import flags
 
 from cnn_jax.data.order import batch_indices, example_at
 from cnn_jax.data.source import DecodedSource, Source
@@ -42,10 +45,19 @@ def eval_batches(source: Source, *, batch_size: int, workers: int) -> Iterator[B
 
 def _decoded(stream: grain.MapDataset, batch_size: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
     """Examples into batches, keeping their order; the last may be short. Decoding happens in worker processes."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain defines flags of its own and refuses to work where nobody parsed them
     batches = stream.batch(batch_size).to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     if workers:
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
-    return iter(batches)
+    try:
+        with contextlib.closing(iter(batches)) as iterator:  # ends the workers, also when the loop stops early
+            for batch in iterator:
+                # Out of the memory shared with the workers, which is theirs to reuse and to free.
+                yield {key: np.array(value) for key, value in batch.items()}
+    finally:
+        batch = iterator = None
+        gc.collect()  # grain's iterators are cycles that hold the last batch's shared memory until the process ends
 
 
 def _padded(batch: dict[str, np.ndarray], batch_size: int) -> Batch:

@@ -7,7 +7,7 @@ from cnn_jax.losses.pairs import pair_masks, spread_mean
 from cnn_jax.ops.distance import euclidean_distances
 
 
-def contrastive_pair(distances: Float[Array, "n"], same: Bool[Array, "n"], *, margin: float = 1.0) -> Float[Array, "n"]:
+def contrastive_pair(distances: Float[Array, "*n"], same: Bool[Array, "*n"], *, margin: float = 1.0) -> Float[Array, "*n"]:
     """Returns ½·d² for explicit pairs of the same class (`same` True) and ½·max(0, margin − d)² for others.
 
     Note the polarity: the paper's Y is 0 for a similar pair; here True means similar.

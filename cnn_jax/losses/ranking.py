@@ -7,9 +7,9 @@ from cnn_jax.losses.pairs import spread_mean
 
 
 def margin_ranking_pair(
-    first: Float[Array, "n"], second: Float[Array, "n"], order: Float[Array, "n"] | Int[Array, "n"], *, margin: float = 0.0
-) -> Float[Array, "n"]:
-    """Returns max(0, −order·(first − second) + margin) for explicit pairs of scores; torch's `margin_ranking_loss`.
+    first: Float[Array, "..."], second: Float[Array, "..."], order: Float[Array, "..."] | Int[Array, "..."], *, margin: float = 0.0
+) -> Float[Array, "..."]:
+    """Returns max(0, −order·(first − second) + margin) for explicit pairs of scores, of shapes that broadcast; torch's formula.
 
     `order` is +1 where the first should score higher, −1 where the second should.
 

@@ -1,16 +1,17 @@
 """The confusion matrix, and each class's precision and recall from it."""
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+
+from cnn_jax.types import ArrayLike
 
 
 class Confusion(flax.struct.PyTreeNode):
     """Counts [k, k]: row = true class, column = predicted class."""
 
-    counts: jax.Array
+    counts: ArrayLike
 
     def result(self) -> dict[str, list]:
         """Returns the matrix and, for each class, how many there are, precision and recall (NaN for an empty class)."""

@@ -1,16 +1,17 @@
 """A mean as a sum and a count, so that batches merge by addition and are divided only when shown."""
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from cnn_jax.types import ArrayLike
 
 
 class Mean(flax.struct.PyTreeNode):
     """Sum and count of per-example values. `result()` is their ratio, NaN when nothing was counted."""
 
-    total: jax.Array
-    count: jax.Array
+    total: ArrayLike
+    count: ArrayLike
 
     @classmethod
     def of(cls, values: Float[Array, "b"], where: Bool[Array, "b"] | None = None) -> "Mean":

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Key, PRNGKeyArray
 
 
-def example_keys(key: PRNGKeyArray, num: int, *, axis_name: str | None = None) -> PRNGKeyArray:
+def example_keys(key: PRNGKeyArray, num: int, *, axis_name: str | None = None) -> Key[Array, "{num}"]:
     """Returns one key for each of the `num` examples here, decided by the example's place in the *global* batch.
 
     Args:

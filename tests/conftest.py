@@ -1,0 +1,50 @@
+"""The suite's settings: four CPU devices, shapes checked, rank promotion and warnings errors. No network."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import jax
+import pytest
+from absl import flags, logging
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+logging.set_verbosity(logging.ERROR)  # orbax and tfds tell absl about every file
+
+# Pure functions have their shapes checked; `b` and `k` of one call must agree.
+_CHECKED = install_import_hook(["cnn_jax.ops", "cnn_jax.losses", "cnn_jax.metrics"], "beartype.beartype")
+_CHECKED.__enter__()
+
+
+@pytest.fixture
+def float64():
+    """Doubles for the test: agreement with an oracle is then a matter of the formula, not of rounding."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data_dir(tmp_path_factory):
+    """Prepared data are shared by the session's tests, and by no one else's."""
+    folder = tmp_path_factory.mktemp("tfds")
+    os.environ["TFDS_DATA_DIR"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_cache(tmp_path_factory):
+    """One compilation for all runs of one step, also for those in processes of their own."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(autouse=True)
+def parsed_flags():
+    """grain's flags count as parsed, as they are in a run."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

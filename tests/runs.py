@@ -1,0 +1,74 @@
+"""Small experiments and runs of them, shared by the tests."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from cnn_jax.build import build
+from cnn_jax.data.pipeline import train_batches
+from cnn_jax.experiment import About, Experiment, Spec
+from cnn_jax.parallel import make_parallel
+from cnn_jax.state import TrainState, init_state
+from cnn_jax.train import make_step
+
+REPOSITORY = Path(__file__).parent.parent
+
+CLASSIFIER = Experiment(
+    name="classifier",
+    about=About(shows="for tests", num_params=0),
+    model=Spec("resnet8", width=8),
+    dataset=Spec("generated", shape=(8, 8, 1), num_classes=4, num_train=50, num_test=37),
+    augment=(Spec("random_flip"), Spec("random_shift", pixels=1)),
+    metrics=(Spec("accuracy"), Spec("confusion")),
+    optimizer=Spec("sgd", learning_rate=0.05, weight_decay=1e-3),
+    schedule=Spec("constant"),
+    batch_size=16,
+    eval_batch_size=10,
+    num_steps=30,
+    log_every=5,
+    eval_every=13,
+    ema_decay=0.9,
+    clip_norm=1.0,
+)
+TRIPLET = dataclasses.replace(
+    CLASSIFIER,
+    name="triplet",
+    loss=Spec("triplet_batch_all", margin=0.5),
+    metrics=(),
+    retrieval=(Spec("recall_at_k", k=1),),
+    best_by="recall_at_1",
+    embedding_size=6,
+)
+
+
+def run_steps(experiment: Experiment, mode: str, num_devices: int, num_steps: int) -> tuple[TrainState, list[float]]:
+    """Returns the state and the losses after some updates."""
+    parallel = make_parallel(mode, num_devices)
+    built = build(experiment, axis_name=parallel.axis_name)
+    with_ema = experiment.ema_decay is not None
+    state = parallel.replicate(init_state(built.model, built.tx, built.dataset.input_shape, experiment.seed, with_ema=with_ema))
+    compiled, losses = None, []
+    batches = train_batches(
+        built.dataset.open("train"), seed=0, batch_size=experiment.batch_size, start_step=0, num_steps=num_steps, workers=0
+    )
+    for batch in batches:
+        batch = parallel.shard(batch)
+        compiled = compiled or parallel.compile(make_step(built, parallel), state, batch, donate=True)
+        state, measures = compiled(state, batch)
+        losses.append(measures["loss"].result())
+    return jax.device_get(state.replace(key=jax.random.key_data(state.key))), losses
+
+
+def launch(*arguments: str, **options) -> subprocess.CompletedProcess:
+    """Runs `python launch.py` in a process of its own, as a user types it."""
+    command = [sys.executable, "launch.py", *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False, **options)
+
+
+def assert_trees_equal(a, b) -> None:
+    """Bit for bit."""
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)), a, b)

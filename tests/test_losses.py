@@ -1,0 +1,227 @@
+"""Every loss against a slow float64 NumPy oracle, value and gradient, on asymmetric data with all the awkward cases."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn_jax.losses.classification import softmax_cross_entropy
+from cnn_jax.losses.contrastive import contrastive, contrastive_pair
+from cnn_jax.losses.ranking import margin_ranking, margin_ranking_pair
+from cnn_jax.losses.reduction import masked_mean
+from cnn_jax.losses.triplet import triplet_batch_all, triplet_batch_hard, triplet_semi_hard
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def distance(x, y):
+    return float(np.sqrt(((x - y) ** 2).sum()))
+
+
+def cross_entropy_oracle(logits, labels, where, smoothing=0.0):
+    total, count = 0.0, 0
+    for row, label, counts in zip(logits, labels, where, strict=True):
+        if not counts:
+            continue
+        k = len(row)
+        p = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+        q = [(1 - smoothing) * (j == label) + smoothing / k for j in range(k)]
+        total -= sum(q[j] * np.log(p[j]) for j in range(k))
+        count += 1
+    return total / max(count, 1)
+
+
+def triplets(labels, where):
+    n = len(labels)
+    for a in range(n):
+        for p in range(n):
+            for q in range(n):
+                if where[a] and where[p] and where[q] and a != p and labels[a] == labels[p] and labels[a] != labels[q]:
+                    yield a, p, q
+
+
+def batch_all_oracle(x, labels, where, margin=0.2):
+    losses = [distance(x[a], x[p]) - distance(x[a], x[n]) + margin for a, p, n in triplets(labels, where)]
+    active = [v for v in losses if v > 0]
+    return sum(active) / max(len(active), 1)
+
+
+def batch_hard_oracle(x, labels, where, margin=0.2):
+    anchors = sorted({a for a, _, _ in triplets(labels, where)})
+    losses = []
+    for a in anchors:
+        mine = [(p, n) for b, p, n in triplets(labels, where) if a == b]
+        farthest = max(distance(x[a], x[p]) for p, _ in mine)
+        nearest = min(distance(x[a], x[n]) for _, n in mine)
+        losses.append(max(0.0, farthest - nearest + margin))
+    return sum(losses) / max(len(losses), 1)
+
+
+def semi_hard_oracle(x, labels, where, margin=0.2):
+    losses = []
+    for a, p in sorted({(a, p) for a, p, _ in triplets(labels, where)}):
+        d = distance(x[a], x[p])
+        negatives = [distance(x[a], x[n]) for b, q, n in triplets(labels, where) if (b, q) == (a, p)]
+        farther = [v for v in negatives if v > d]
+        losses.append(max(0.0, d - (min(farther) if farther else max(negatives)) + margin))
+    return sum(losses) / max(len(losses), 1)
+
+
+def contrastive_oracle(x, labels, where, margin=1.0):
+    positive, negative = [], []
+    for i in range(len(x)):
+        for j in range(len(x)):
+            if i == j or not (where[i] and where[j]):
+                continue
+            d = distance(x[i], x[j])
+            if labels[i] == labels[j]:
+                positive.append(0.5 * d**2)
+            else:
+                negative.append(0.5 * max(0.0, margin - d) ** 2)
+    return sum(positive) / max(len(positive), 1) + sum(negative) / max(len(negative), 1)
+
+
+def ranking_oracle(scores, targets, where, margin=1.0):
+    n = len(scores)
+    pairs = [(i, j) for i in range(n) for j in range(n) if where[i] and where[j] and targets[i] > targets[j]]
+    return sum(max(0.0, margin - (scores[i] - scores[j])) for i, j in pairs) / max(len(pairs), 1)
+
+
+EMBEDDING_LOSSES = {
+    "batch_all": (triplet_batch_all, batch_all_oracle, {"margin": 0.7}),
+    "batch_hard": (triplet_batch_hard, batch_hard_oracle, {"margin": 0.7}),
+    "semi_hard": (triplet_semi_hard, semi_hard_oracle, {"margin": 0.7}),
+    "contrastive": (contrastive, contrastive_oracle, {"margin": 1.7}),
+}
+CASES = ["random", "masked", "one_class", "all_different", "coincident", "all_masked", "lone_labels"]
+
+
+def make_case(case, seed):
+    """Random asymmetric embeddings [9, 3] with unequal classes, and the mask of what counts."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(9, 3)) * np.array([0.3, 1.0, 2.0]) + np.array([5.0, -1.0, 0.5])
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2])[rng.permutation(9)]
+    where = np.ones(9, bool)
+    if case == "masked":
+        where = rng.random(9) < 0.6
+    elif case == "one_class":
+        labels = np.zeros(9, int)
+    elif case == "all_different":
+        labels = np.arange(9)
+    elif case == "coincident":
+        x[3], x[5] = x[0], x[0]
+    elif case == "all_masked":
+        where = np.zeros(9, bool)
+    elif case == "lone_labels":
+        labels[:2] = [7, 8]
+    return x, labels, where
+
+
+def numeric_gradient(f, x, step=1e-6):
+    gradient = np.zeros_like(x)
+    for i in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[i] += step
+        down[i] -= step
+        gradient[i] = (f(up) - f(down)) / (2 * step)
+    return gradient
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", EMBEDDING_LOSSES)
+def test_embedding_loss_equals_its_oracle(name, case, seed):
+    loss_fn, oracle, kwargs = EMBEDDING_LOSSES[name]
+    x, labels, where = make_case(case, seed)
+
+    def mean(x):
+        return masked_mean(loss_fn(x, jnp.array(labels), where=jnp.array(where), **kwargs), jnp.array(where))
+
+    value, gradient = jax.jit(jax.value_and_grad(mean))(jnp.array(x))
+    np.testing.assert_allclose(value, oracle(x, labels, where, **kwargs), rtol=1e-9, atol=1e-12)
+    assert np.isfinite(gradient).all()
+    if case == "coincident":
+        return  # the oracle has no derivative where two embeddings coincide; that ours is finite there is the point
+    np.testing.assert_allclose(gradient, numeric_gradient(lambda v: oracle(v, labels, where, **kwargs), x), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", EMBEDDING_LOSSES)
+def test_coincident_embeddings_get_the_gradient_of_the_other_pairs(name):
+    """Where d(i, j) = 0 the subgradient 0 is taken: the gradient equals the oracle's with that pair's distance held."""
+    loss_fn, oracle, kwargs = EMBEDDING_LOSSES[name]
+    x, labels, where = make_case("coincident", 3)
+    gradient = jax.grad(lambda v: masked_mean(loss_fn(v, jnp.array(labels), **kwargs)))(jnp.array(x))
+    apart = [i for i in range(9) if i not in (0, 3, 5)]  # these have no coincident partner: differentiable for the oracle
+    expected = numeric_gradient(lambda v: oracle(v, labels, where, **kwargs), x)
+    np.testing.assert_allclose(gradient[np.array(apart)], expected[apart], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", EMBEDDING_LOSSES)
+def test_embedding_loss_does_not_depend_on_order_or_padding(name):
+    loss_fn, _, kwargs = EMBEDDING_LOSSES[name]
+    x, labels, _ = make_case("random", 5)
+    order = np.random.default_rng(0).permutation(9)
+    plain = loss_fn(jnp.array(x), jnp.array(labels), **kwargs)
+    np.testing.assert_allclose(loss_fn(jnp.array(x[order]), jnp.array(labels[order]), **kwargs), plain[order], rtol=1e-9)
+    padded = loss_fn(
+        jnp.concatenate([jnp.array(x), jnp.zeros((4, 3))]),
+        jnp.concatenate([jnp.array(labels), jnp.zeros(4, int)]),
+        where=jnp.arange(13) < 9,
+        **kwargs,
+    )
+    np.testing.assert_allclose(padded[:9], plain, rtol=1e-9)
+    assert (padded[9:] == 0).all()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.13])
+@pytest.mark.parametrize("masked", [False, True, "all"])
+def test_cross_entropy_equals_its_oracle(smoothing, masked):
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(6, 4)) * np.array([1.0, 5.0, 0.1, 30.0])
+    labels = rng.integers(4, size=6)
+    where = {False: np.ones(6, bool), True: rng.random(6) < 0.5, "all": np.zeros(6, bool)}[masked]
+
+    def mean(logits):
+        losses = softmax_cross_entropy(logits, jnp.array(labels), where=jnp.array(where), smoothing=smoothing)
+        return masked_mean(losses, jnp.array(where))
+
+    value, gradient = jax.value_and_grad(mean)(jnp.array(logits))
+    np.testing.assert_allclose(value, cross_entropy_oracle(logits, labels, where, smoothing), rtol=1e-9, atol=1e-12)
+    expected = numeric_gradient(lambda v: cross_entropy_oracle(v, labels, where, smoothing), logits)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_cross_entropy_survives_huge_logits():
+    losses = softmax_cross_entropy(jnp.array([[1e4, -1e4], [-1e4, 1e4]]), jnp.array([0, 0]))
+    np.testing.assert_allclose(losses, [0.0, 2e4])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_margin_ranking_equals_its_oracle(masked):
+    rng = np.random.default_rng(2)
+    scores, targets = rng.normal(size=8) * 2, rng.integers(4, size=8)
+    where = rng.random(8) < 0.6 if masked else np.ones(8, bool)
+
+    def mean(s):
+        return masked_mean(margin_ranking(s, jnp.array(targets), where=jnp.array(where), margin=0.8), jnp.array(where))
+
+    value, gradient = jax.value_and_grad(mean)(jnp.array(scores))
+    np.testing.assert_allclose(value, ranking_oracle(scores, targets, where, 0.8), rtol=1e-9)
+    expected = numeric_gradient(lambda v: ranking_oracle(v, targets, where, 0.8), scores)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_margin_ranking_without_pairs_is_zero():
+    value, gradient = jax.value_and_grad(lambda s: margin_ranking(s, jnp.ones(3, int)).mean())(jnp.arange(3.0))
+    assert value == 0
+    assert (gradient == 0).all()
+
+
+def test_explicit_pairs():
+    rng = np.random.default_rng(3)
+    d, same = np.abs(rng.normal(size=7)) * 2, rng.random(7) < 0.5
+    expected = [0.5 * v**2 if s else 0.5 * max(0, 1.5 - v) ** 2 for v, s in zip(d, same, strict=True)]
+    np.testing.assert_allclose(contrastive_pair(jnp.array(d), jnp.array(same), margin=1.5), expected)
+    a, b, order = rng.normal(size=7), rng.normal(size=7), rng.choice([-1, 1], 7)
+    expected = [max(0, -o * (x - y) + 0.3) for x, y, o in zip(a, b, order, strict=True)]
+    np.testing.assert_allclose(margin_ranking_pair(jnp.array(a), jnp.array(b), jnp.array(order), margin=0.3), expected)

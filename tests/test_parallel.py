@@ -1,0 +1,93 @@
+"""The same numbers on 1, 2 and 4 devices, under jit and under pmap; one compilation."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from jax._src import monitoring
+
+from cnn_jax.build import build
+from cnn_jax.errors import UserError
+from cnn_jax.evaluate import Evaluator
+from cnn_jax.experiment import Spec
+from cnn_jax.parallel import make_parallel
+from cnn_jax.state import init_state
+from cnn_jax.train import train
+from tests.runs import CLASSIFIER, TRIPLET, run_steps
+
+EXPERIMENTS = {
+    "classifier": CLASSIFIER,
+    "triplet": TRIPLET,
+    "accumulating": dataclasses.replace(CLASSIFIER, accumulate_steps=2),
+}
+
+
+@functools.cache
+def reference(name):
+    return run_steps(EXPERIMENTS[name], "jit", 1, 3)
+
+
+@pytest.mark.parametrize(("mode", "num_devices"), [("jit", 2), ("jit", 4), ("pmap", 1), ("pmap", 2), ("pmap", 4)])
+@pytest.mark.parametrize("name", ["classifier", "triplet", "accumulating"])
+def test_devices_and_mode_do_not_change_the_numbers(name, mode, num_devices):
+    state, losses = run_steps(EXPERIMENTS[name], mode, num_devices, 3)
+    expected_state, expected_losses = reference(name)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    for part in ("params", "batch_stats", "opt_state", "ema"):
+        ours, theirs = (jax.tree_util.tree_leaves_with_path(getattr(s, part)) for s in (state, expected_state))
+        for (path, x), (_, y) in zip(ours, theirs, strict=True):
+            # Relative to the array's size: an element that happens to be near zero has no meaningful relative error.
+            assert np.abs(x - y).max() <= 1e-5 * np.abs(y).max() + 1e-7, (part, path)
+
+
+def test_training_compiles_each_step_exactly_once(tmp_path):
+    """Counted by jax itself: every batch, also the last of an evaluation, has the one shape."""
+    counted = []
+
+    def count(event, duration, **kwargs):
+        if event == "/jax/core/compile/jaxpr_to_mlir_module_duration" and kwargs.get("fun_name") in ("train_step", "eval_step"):
+            counted.append(kwargs["fun_name"])
+
+    monitoring.register_event_duration_secs_listener(count)
+    try:
+        train(dataclasses.replace(CLASSIFIER, num_steps=7, eval_every=3, batch_size=12), tmp_path)
+    finally:
+        monitoring.unregister_event_duration_listener(count)
+    assert sorted(counted) == ["eval_step", "train_step"]
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+@pytest.mark.parametrize("num_devices", [1, 3, 4])
+@pytest.mark.parametrize("eval_batch_size", [1, 10, 37, 1000])
+def test_evaluation_counts_every_example_once(mode, num_devices, eval_batch_size):
+    parallel = make_parallel(mode, num_devices)
+    built = build(dataclasses.replace(CLASSIFIER, eval_batch_size=eval_batch_size), axis_name=parallel.axis_name)
+    source = built.dataset.open("test")
+    state = parallel.replicate(init_state(built.model, built.tx, (8, 8, 1), 0, with_ema=False))
+    evaluation = Evaluator(built, parallel, source)(state.eval_variables)
+    assert evaluation.num_examples == len(source) == 37
+    np.testing.assert_array_equal(evaluation.targets, source.labels)
+    predicted = evaluation.outputs.argmax(1)
+    matrix = np.array(evaluation.results["confusion"]["matrix"])
+    assert matrix.sum() == 37
+    assert evaluation.results["accuracy"] == pytest.approx((predicted == source.labels).mean())
+    # The images' own figures, one by one and unpadded, are the reference.
+    outputs = built.model.apply(state.eval_variables, built.standardise(source.images.astype(np.float32) / 255), train=False)
+    np.testing.assert_allclose(evaluation.outputs, outputs, rtol=1e-4, atol=1e-5)
+
+
+def test_accumulation_equals_one_batch_without_batch_norm():
+    """With a loss that is a mean over examples and no batch statistics, micro-batches change nothing."""
+    plain = dataclasses.replace(CLASSIFIER, model=Spec("lenet5_modern"), clip_norm=None)
+    a, _ = run_steps(plain, "jit", 1, 2)
+    b, _ = run_steps(dataclasses.replace(plain, accumulate_steps=4), "jit", 2, 2)
+    for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(tmp_path):
+    with pytest.raises(UserError, match="multiple of 3.*batch_size=15"):
+        train(CLASSIFIER, tmp_path / "w", num_devices=3)
+    assert not (tmp_path / "w").exists()
