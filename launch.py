@@ -31,6 +31,7 @@ _STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default the 
 
 
 def main(argv: list[str]) -> None:
+    """Runs, and turns a user's mistake into a message and an exit code: 1, or 130 after Ctrl-C."""
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)  # jax, orbax and tfds tell absl about each file otherwise
     try:
@@ -67,6 +68,7 @@ def run(argv: list[str]) -> None:
 
 
 def list_experiments() -> None:
+    """Prints the table of experiments. Imports nothing heavy."""
     from cnn_jax.report import console, table
 
     rows = []
@@ -81,6 +83,7 @@ def list_experiments() -> None:
 
 
 def describe() -> None:
+    """Prints the resolved experiment, its layers and its costs."""
     from cnn_jax.inspection import description
     from cnn_jax.report import console
 
@@ -89,6 +92,7 @@ def describe() -> None:
 
 
 def train() -> None:
+    """Trains, or continues, and compares the result with the expected range."""
     from cnn_jax import runtime
 
     runtime.set_up(_NUM_DEVICES.value)
@@ -105,6 +109,7 @@ def train() -> None:
 
 
 def evaluate() -> None:
+    """Evaluates a checkpoint of a workdir."""
     from cnn_jax import runtime
 
     runtime.set_up(_NUM_DEVICES.value)

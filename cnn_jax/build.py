@@ -157,6 +157,7 @@ def _check_fit(built: Built) -> None:
         limit = dataset.num_test - 1 if name == "recall_at_k" else dataset.num_classes
         if k is not None and not 1 <= k <= limit:
             raise UserError(f"{name} with k={k}: k must be from 1 to {limit} on {dataset.name}.")
+    _check_model(built)
     images = jax.ShapeDtypeStruct((experiment.batch_size, *dataset.train_shape), jnp.float32)
     try:
         augmented = jax.eval_shape(partial(built.augment, axis_name=None), jax.random.key(0), images).shape[1:]
@@ -167,6 +168,17 @@ def _check_fit(built: Built) -> None:
             f"Training images come out of the augmentation as {augmented}, but evaluation images of {dataset.name} are "
             f"{dataset.input_shape}. Make them agree, with random_resized_crop's size or dataset.image_size."
         )
+
+
+def _check_model(built: Built) -> None:
+    image = jax.ShapeDtypeStruct((1, *built.dataset.input_shape), jnp.float32)
+    try:
+        jax.eval_shape(partial(built.model.init, train=False), jax.random.key(0), image)
+    except (TypeError, ValueError, ArithmeticError, IndexError) as error:
+        raise UserError(
+            f"The model {built.experiment.model} cannot be built for images of {built.dataset.input_shape}: "
+            f"{str(error).strip().splitlines()[0]}. Check its options with --mode=describe."
+        ) from None
 
 
 def _call(spec: Spec, field: str, **provided: Any) -> Any:

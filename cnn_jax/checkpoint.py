@@ -151,7 +151,8 @@ def tree_difference(saved: dict[str, tuple], wanted: dict[str, tuple], *, most: 
         if saved.get(name) == wanted.get(name):
             continue
         there, here = (f"{t[name][0]} {t[name][1]}" if name in t else None for t in (saved, wanted))
-        lines.append(f"  {name}: {f'saved {there}' if there else 'not in the checkpoint'}, {f'this model {here}' if here else 'not in this model'}")
+        before = f"saved {there}" if there else "not in the checkpoint"
+        lines.append(f"  {name}: {before}, {f'this model {here}' if here else 'not in this model'}")
     if len(lines) > most:
         lines[most:] = [f"  … and {len(lines) - most} more"]
     return "\n".join(lines)

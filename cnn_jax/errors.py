@@ -9,12 +9,16 @@ class UserError(Exception):
 
 
 def nearest(word: str, allowed: Iterable[str]) -> list[str]:
-    """Returns up to three of `allowed` that look like `word`, nearest first.
+    """Returns up to three of `allowed` that look like `word`, nearest first; else those that it is a part of.
 
     >>> nearest("digits_resent", ["digits_resnet", "cifar10_resnet18"])
     ['digits_resnet']
+    >>> nearest("hard", ["triplet_batch_hard", "contrastive"])
+    ['triplet_batch_hard']
     """
-    return difflib.get_close_matches(word, list(allowed), n=3, cutoff=0.6)
+    allowed = list(allowed)
+    close = difflib.get_close_matches(word, allowed, n=3, cutoff=0.6)
+    return close or [name for name in allowed if word.lower() in name.lower()][:3]
 
 
 def unknown(kind: str, word: str, allowed: Iterable[str], way_out: str = "") -> UserError:

@@ -69,7 +69,7 @@ def description(experiment: Experiment, registered: Experiment, command: str) ->
     """
     built = build(experiment)
     found = layers(built.model, built.dataset.input_shape)
-    rows = [[x.path, x.kind, "×".join(map(str, x.output_shape)), x.num_params, 2 * x.macs] for x in found]
+    rows = [[x.path, x.kind, _times(x.output_shape), x.num_params, 2 * x.macs] for x in found]
     num_params, flops = sum(x.num_params for x in found), sum(2 * x.macs for x in found)
     rows.append(["total", "", "", num_params, flops])
     return Group(
@@ -88,7 +88,7 @@ def _settings_table(experiment: Experiment, registered: Experiment):
         differs = "" if key in defaults and defaults[key] == value else _shown(defaults.get(key, "(none)"))
         rows.append([key, _shown(value), differs, "" if before.get(key) == value else f"<- {_shown(before.get(key, 'not set'))}"])
     dropped = [key for key in before if key not in flatten(experiment)]
-    rows += [[key, "", "", f"<- {_shown(before[key])} (dropped: the new choice has no such option)"] for key in dropped]
+    rows += [[key, "", "", f"<- {_shown(before[key])} (back to the new choice's own)"] for key in dropped]
     return table(["setting", "value", "default, if other", "changed by --set"], rows)
 
 
@@ -114,7 +114,7 @@ def _facts(dataset: Dataset, experiment: Experiment, num_params: int, flops: int
     epochs = experiment.num_steps * experiment.batch_size / dataset.num_train
     expected = experiment.about.expected
     return [
-        ["data", f"{dataset.name}, {dataset.num_train:,} train and {dataset.num_test:,} test images of {'×'.join(map(str, dataset.input_shape))}, "
+        ["data", f"{dataset.name}, {dataset.num_train:,} train and {dataset.num_test:,} test images of {_times(dataset.input_shape)}, "
                  f"{dataset.num_classes} classes ({'bundled' if dataset.bundled else 'needs the network once'})"],
         ["parameters", f"{num_params:,}"],
         ["forward pass", f"{flops:,} FLOPs an image"],
@@ -144,6 +144,10 @@ def _bytes(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     raise AssertionError("unreachable")
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
 
 
 def _shown(value: object) -> str:

@@ -82,7 +82,7 @@ def adamw(
 
     Reference: Loshchilov & Hutter, "Decoupled weight decay regularization", 2017.
     """
-    lr = lambda step: learning_rate * factor(step)  # noqa: E731 - a value handed on, not a definition
+    lr = lambda step: learning_rate * factor(step)
     return optax.adamw(lr, b1=b1, b2=b2, eps=epsilon, weight_decay=weight_decay, mask=kernels_only)
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import typing
 from collections.abc import Iterable
-from typing import Any
 
 from cnn_jax.errors import UserError, unknown
 from cnn_jax.experiment import Experiment, Spec
@@ -16,7 +15,7 @@ def override(experiment: Experiment, assignment: str) -> Experiment:
 
     Keys are fields (`batch_size=64`), names of registered things (`model=resnet18`), their options
     (`optimizer.learning_rate=0.1`), lists of names (`metrics=accuracy,top_k`) and options in a list (`metrics.1.k=3`).
-    A new name keeps those options of the old one that it has as well.
+    A new name starts from its own defaults: an SGD learning rate would be wrong for AdamW, a small net's width for ResNet-18.
 
     Raises:
       UserError: no such key, name or option (with the nearest ones), or a value of another type.
@@ -80,9 +79,7 @@ def _in_spec(spec: Spec, field: str, rest: list[str], text: str) -> Spec:
 def _renamed(spec: Spec | None, name: str, field: str) -> Spec:
     if name not in BY_FIELD[field]:
         raise unknown(field, name, BY_FIELD[field])
-    allowed = options(BY_FIELD[field][name])
-    kept: dict[str, Any] = {} if spec is None else {k: v for k, v in spec.kwargs.items() if k in allowed}
-    return Spec(name, **kept)
+    return spec if spec is not None and spec.name == name else Spec(name)
 
 
 def _in_list(specs: tuple[Spec, ...], field: str, rest: list[str], text: str) -> tuple[Spec, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cnn_jax import optim
 from cnn_jax.data import catalogue
 from cnn_jax.data.digits import digits
 from cnn_jax.data.generated import generated
@@ -11,7 +12,6 @@ from cnn_jax.losses import classification, contrastive, ranking, triplet
 from cnn_jax.metrics import accuracy, confusion, retrieval
 from cnn_jax.models import lenet, resnet
 from cnn_jax.ops import augment
-from cnn_jax import optim
 
 # (num_outputs=, dtype=, axis_name=, <options>) -> Linen module called as model(images, train)
 MODELS = {

@@ -1,5 +1,6 @@
 """What must be set before the first array exists."""
 
+import contextlib
 import os
 
 import jax
@@ -24,7 +25,6 @@ def set_up(num_devices: int | None = None) -> None:
             f"--num_devices={num_devices}, but a CPU is split into at most {MAX_CPU_DEVICES} devices here. "
             f"Leave the flag out, or choose 1 to {MAX_CPU_DEVICES}."
         )
-    try:
+    # Where jax has started already it is too late; `make_parallel` then says how many devices there are.
+    with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", num_devices)
-    except RuntimeError:
-        pass  # jax has started already; `make_parallel` says how many devices there are

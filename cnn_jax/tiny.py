@@ -6,13 +6,13 @@ from cnn_jax.build import option
 from cnn_jax.experiment import Experiment, Spec
 from cnn_jax.registry import DATASETS
 
-BATCH_SIZE, NUM_STEPS, MAX_SIDE = 8, 4, 64
+BATCH_SIZE, NUM_STEPS, MAX_SIDE = 8, 4, 32
 
 
 def tiny(experiment: Experiment) -> Experiment:
     """Returns the experiment with four updates of eight generated images; model, loss, metrics and optimizer as they are.
 
-    Images keep their shape up to 64×64; larger ones become 64×64, and the crops that go with them. Data sets that are
+    Images keep their shape up to 32×32; larger ones become 32×32, and the crops that go with them. Data sets that are
     decoded by workers stay on that path, with one worker.
     """
     dataset = DATASETS[experiment.dataset.name](**experiment.dataset.kwargs)

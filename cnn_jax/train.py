@@ -144,7 +144,8 @@ def _check_divisible(experiment: Experiment, parallel: Parallel) -> None:
     if experiment.batch_size % (n * k):
         nearest = max(round(experiment.batch_size / (n * k)), 1) * n * k
         raise UserError(
-            f"batch_size={experiment.batch_size} cannot be shared by {n} devices in {k} micro-batch(es) each: it must be a multiple of {n * k}. "
+            f"batch_size={experiment.batch_size} cannot be shared by {n} devices in {k} micro-batch(es) each: "
+            f"it must be a multiple of {n * k}. "
             f"Add --set batch_size={nearest}."
         )
 

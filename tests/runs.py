@@ -7,7 +7,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from absl import flags
 
+import launch as launch_module
 from cnn_jax.build import build
 from cnn_jax.data.pipeline import train_batches
 from cnn_jax.experiment import About, Experiment, Spec
@@ -67,6 +69,24 @@ def launch(*arguments: str, **options) -> subprocess.CompletedProcess:
     """Runs `python launch.py` in a process of its own, as a user types it."""
     command = [sys.executable, "launch.py", *arguments]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False, **options)
+
+
+def launch_here(*arguments: str) -> int:
+    """Does what `python launch.py …` does, in this process; returns the exit code."""
+    flags.FLAGS.unparse_flags()
+    for name in ("experiment", "mode", "workdir", "set", "parallel", "num_devices", "seed", "tiny", "step"):
+        flags.FLAGS[name].unparse()
+    try:
+        rest = flags.FLAGS(["launch.py", *arguments])
+    except flags.Error as error:  # absl.app prints it with a usage line, and exits with 1
+        print(f"FATAL Flags parsing error: {error}", file=sys.stderr)
+        flags.FLAGS.mark_as_parsed()
+        return 1
+    try:
+        launch_module.main(rest)
+    except SystemExit as stop:
+        return stop.code
+    return 0
 
 
 def assert_trees_equal(a, b) -> None:

@@ -51,9 +51,9 @@ def _records(builder_or_name: type[tfds.core.DatasetBuilder] | str, split: str, 
                 f"{builder.name} at {builder.data_dir} cannot be read: it was prepared in another file format than array_record, or "
                 f"without a split {split!r}. Move it away, or name another folder with --set dataset.data_dir=FOLDER. {BUNDLED}."
             )
-        _check_writable(folder, builder.name)
         if not bundled:
             _check_can_prepare(builder)
+        _check_writable(folder, builder.name)
         _prepare(builder)
         return builder.as_data_source(split=split)
     except OSError as error:

@@ -1,6 +1,5 @@
 """Batch normalisation as a pure function: statistics of a batch, and their use."""
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float

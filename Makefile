@@ -1,0 +1,35 @@
+# `make train` and `make test` set up all they need in .venv; PYTHON picks the interpreter (3.11 or later).
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: train test slow lint clean
+
+train: $(VENV)/.installed
+	$(BIN)/python launch.py --experiment=digits_resnet
+
+test: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -m "not slow"
+
+# What takes minutes: every offline experiment over five seeds, as its header reports it.
+slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow -s
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or later is needed: make PYTHON=python3.12"'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@

@@ -1,0 +1,124 @@
+"""The layering, the names and the docstrings of DESIGN.md, read off the source."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+from cnn_jax.options import reads
+from cnn_jax.registry import BY_FIELD, LOSSES, METRICS, RETRIEVAL
+from tests.runs import REPOSITORY
+
+SOURCES = sorted([*(REPOSITORY / "cnn_jax").rglob("*.py"), *(REPOSITORY / "experiments").glob("*.py"), REPOSITORY / "launch.py"])
+
+# Imports point down only: a module may import from layers below its own, and from its own folder.
+LAYERS = [
+    ["errors", "types"],
+    ["experiment", "options"],
+    ["ops"],
+    ["layers", "losses", "metrics"],
+    ["models"],
+    ["state", "optim", "data", "runtime", "workdir"],
+    ["step", "parallel", "checkpoint", "report"],
+    ["registry"],
+    ["override", "build"],
+    ["tiny", "evaluate", "inspection"],
+    ["train"],
+    ["experiments"],
+    ["launch"],
+]
+
+
+def place(module: str) -> str:
+    """The unit of a dotted name: cnn_jax.ops.conv belongs to ops, experiments.x to experiments."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "cnn_jax" and len(parts) > 1 else parts[0]
+
+
+def imports(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def ids(path: Path) -> str:
+    return name_of(path)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_imports_point_down(path):
+    rank = {unit: i for i, layer in enumerate(LAYERS) for unit in layer}
+    here = place(name_of(path))
+    if name_of(path) == "cnn_jax":
+        return
+    for imported in imports(path):
+        if imported.split(".")[0] not in ("cnn_jax", "experiments", "launch"):
+            continue
+        there = place(imported)
+        assert there == here or rank[there] < rank[here], f"{here} imports {there}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_each_library_has_its_one_importer(path):
+    here = place(name_of(path))
+    owners = {"tensorflow_datasets": "data", "grain": "data", "orbax": "checkpoint", "tensorboardX": "report"}
+    for imported in imports(path):
+        library = imported.split(".")[0]
+        assert owners.get(library, here) == here, f"{library} belongs in {owners.get(library)}"
+        assert library not in ("tensorflow", "torch", "pickle"), library
+    text = path.read_text()
+    if here != "parallel":
+        assert "jax.pmap" not in text
+        assert "PartitionSpec" not in text
+    if name_of(path) != "launch":
+        assert "DEFINE_" not in text
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=ids)
+def test_files_are_short_and_named_for_a_concept(path):
+    assert path.stem not in ("utils", "util", "common", "base", "core", "helpers", "misc")
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 300
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            assert not body or body[-1].end_lineno - body[0].lineno < 70, node.name
+            assert not any(a.arg in ("rng", "prng") for a in node.args.args), "a random key is called key"
+
+
+def public_functions():
+    for field, registry in BY_FIELD.items():
+        for name, function in registry.items():
+            if field not in ("model", "dataset") and inspect.isfunction(function):
+                yield pytest.param(function, id=f"{field}-{name}")
+
+
+@pytest.mark.parametrize("function", list(public_functions()))
+def test_registered_functions_have_keyword_only_options_and_say_what_they_return(function):
+    assert inspect.getdoc(function).startswith("Returns"), function.__name__
+    for p in inspect.signature(function).parameters.values():
+        assert (p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD) or p.kind is p.KEYWORD_ONLY, p.name
+
+
+def test_the_first_argument_says_what_is_read():
+    for registry in (LOSSES, METRICS, RETRIEVAL):
+        for function in registry.values():
+            assert reads(function) in ("logits", "embeddings", "scores")
+
+
+def test_pure_functions_carry_a_doctest():
+    """Every public function of ops, losses and metrics shows itself at work."""
+    for folder in ("ops", "losses", "metrics"):
+        for path in (REPOSITORY / "cnn_jax" / folder).glob("*.py"):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                    doc = ast.get_docstring(node) or ""
+                    exempt = node.name in ("global_average_pool",)
+                    assert exempt or ">>>" in doc, f"{path.stem}.{node.name}"

@@ -1,0 +1,172 @@
+"""launch.py as a user types it: what it prints, and thirty mistakes that must not show a traceback or touch anything."""
+
+import dataclasses
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from cnn_jax.experiment import Spec, to_json
+from cnn_jax.override import override
+from cnn_jax.train import train
+from experiments import EXPERIMENTS
+from tests.runs import CLASSIFIER, launch, launch_here
+
+
+def test_without_arguments_it_lists_the_experiments_at_once():
+    start = time.perf_counter()
+    result = launch()
+    assert result.returncode == 0, result.stderr
+    assert time.perf_counter() - start < 3
+    assert result.stderr == ""
+    for word in ("digits_resnet", "imagenet_resnet50", "308,074", "yes, once", "unmeasured"):
+        assert word in result.stdout
+
+
+def test_a_tiny_run_as_a_user_types_it(tmp_path):
+    result = launch("--experiment=digits_resnet", "--tiny", f"--workdir={tmp_path}/run", "--num_devices=4", "--parallel=pmap")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    for line in ("4 × cpu (pmap, float32)", "compiling the training step", "evaluated 21 of 21", "done: 4 updates"):
+        assert line in result.stdout
+    result = launch("--mode=evaluate", f"--workdir={tmp_path}/run")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert "precision" in result.stdout
+
+
+def test_flagfile_and_set(tmp_path, capsys):
+    (tmp_path / "flags").write_text("--experiment=digits_resnet\n--set=model=resnet18\n--set=model.stem=small\n--mode=describe\n")
+    assert launch_here(f"--flagfile={tmp_path / 'flags'}") == 0
+    out = capsys.readouterr().out
+    assert "11,1" in out
+    assert "<- resnet8" in out
+
+
+def test_describe_shows_the_difference_and_the_command(capsys):
+    assert launch_here("--experiment=digits_resnet", "--mode=describe", "--set", "optimizer.learning_rate=0.3", "--seed=5") == 0
+    out = capsys.readouterr().out
+    assert "python launch.py --experiment=digits_resnet --set optimizer.learning_rate=0.3 --seed=5" in out
+    assert "<- 0.1" in out
+    for word in ("stem_conv", "FLOPs", "memory of the state", "26.7 epochs", "0.985"):
+        assert word in out
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run, for mistakes that need one."""
+    workdir = tmp_path_factory.mktemp("run") / "run"
+    train(dataclasses.replace(CLASSIFIER, name="digits_resnet", num_steps=2), workdir, num_devices=1)
+    return workdir
+
+
+def snapshot(folder):
+    return {p.relative_to(folder): (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else None) for p in folder.rglob("*")}
+
+
+T = "--experiment=digits_resnet"
+MISTAKES = {
+    # what is typed: what the message must say
+    "unknown experiment": (["--experiment=digits_resent"], "Did you mean digits_resnet"),
+    "unknown mode": ([T, "--mode=trian"], "Did you mean train"),
+    "unknown flag": (["--experimant=digits_resnet"], "Did you mean: experiment"),
+    "stray argument": (["digits_resnet"], "Stray argument 'digits_resnet'"),
+    "unknown parallel mode": ([T, "--parallel=pmpa"], "Did you mean pmap"),
+    "flag of the wrong type": ([T, "--num_devices=two"], "num_devices"),
+    "set without equals": ([T, "--set", "batch_size"], "not of the form key=value"),
+    "unknown setting": ([T, "--set", "bach_size=3"], "Did you mean batch_size"),
+    "setting without its first part": ([T, "--set", "learning_rate=3"], "optimizer.learning_rate=3"),
+    "unknown option": ([T, "--set", "optimizer.learningrate=3"], "Did you mean learning_rate"),
+    "option of the wrong type": ([T, "--set", "optimizer.nesterov=maybe"], "true or false"),
+    "field of the wrong type": ([T, "--set", "num_steps=1e3"], "not of type int"),
+    "unknown model": ([T, "--set", "model=resnet81"], "Did you mean resnet8 or resnet18"),
+    "unknown data set": ([T, "--set", "dataset=minst"], "Did you mean mnist"),
+    "unknown loss": ([T, "--set", "loss=triplet"], "Did you mean triplet_"),
+    "unknown metric": ([T, "--set", "metrics=acuracy"], "Did you mean accuracy"),
+    "option that is one of few": ([T, "--set", "model.stem=large"], "imagenet or small"),
+    "part of a plain field": ([T, "--set", "batch_size.x=3"], "has no parts"),
+    "entry that is not there": ([T, "--set", "augment.7.pixels=3"], "augment.0 is random_shift"),
+    "batch of nothing": ([T, "--set", "batch_size=0"], "must be at least 1"),
+    "precision that does not exist": ([T, "--set", "precision=float8"], "float32 or bfloat16"),
+    "micro-batches that do not fit": ([T, "--set", "accumulate_steps=7"], "divisor of the batch size"),
+    "metric that does not fit the loss": ([T, "--set", "loss=triplet_batch_hard"], "retrieval=recall_at_k"),
+    "best by something unmeasured": ([T, "--set", "best_by=recall"], "best_by"),
+    "impossible average": ([T, "--set", "ema_decay=1.5"], "between 0 and 1"),
+    "more devices than there are": ([T, "--num_devices=1000"], "at most|has 4"),
+    "no devices": ([T, "--num_devices=0"], "at least 1|has 4"),
+    "batch that devices cannot share": ([T, "--set", "batch_size=9", "--num_devices=2"], "multiple of 2"),
+    "crop that does not fit": ([T, "--set", "augment=random_resized_crop", "--set", "augment.0.size=16"], "Make them agree"),
+    "option that is missing": ([T, "--set", "augment=random_resized_crop"], "needs size"),
+    "k beyond the classes": ([T, "--set", "metrics=top_k", "--set", "metrics.0.k=11", "--set", "best_by=top_11"], "from 1 to 10"),
+    "model that cannot be built": ([T, "--set", "model.stage_sizes=0,0", "--set", "model.width=0"], "The model resnet8"),
+    "data that are not there": (["--experiment=mnist_lenet5", "--set", "dataset.data_dir={tmp}/none"], "needs TensorFlow"),
+    "data folder that cannot be written": ([T, "--set", "dataset.data_dir={tmp}/file/x"], "data_dir"),
+    "workdir that cannot be made": ([T, "--tiny", "--workdir={tmp}/file/x"], "workdir"),
+    "workdir that cannot be written": ([T, "--tiny", "--workdir=/proc/nothing"], "workdir /proc/nothing cannot be"),
+    "step outside evaluation": ([T, "--step=3"], "--mode=evaluate"),
+    "evaluation of nothing": (["--mode=evaluate"], "needs --workdir"),
+    "evaluation of a missing folder": (["--mode=evaluate", "--workdir={tmp}/nowhere"], "There is no folder"),
+    "evaluation of a foreign folder": (["--mode=evaluate", "--workdir={tmp}/foreign"], "not the folder of a run"),
+    "evaluation of a missing step": (["--mode=evaluate", "--workdir={run}", "--step=77"], "There are: 2"),
+    "evaluation of another experiment": (["--mode=evaluate", "--workdir={run}", "--experiment=lfw_resnet"], "Leave --experiment out"),
+    "evaluation with another model": (["--mode=evaluate", "--workdir={run}", "--set", "model.width=4"], "of another model"),
+    "evaluation of a damaged experiment": (["--mode=evaluate", "--workdir={tmp}/damaged"], "not valid JSON"),
+    "evaluation of a future experiment": (["--mode=evaluate", "--workdir={tmp}/future"], "Unknown field 'quantum'"),
+    "evaluation of unreadable checkpoints": (["--mode=evaluate", "--workdir={tmp}/unreadable"], "cannot be read"),
+    "training over another run": ([T, "--workdir={run}"], "made with other settings"),
+    "training over lost settings": ([T, "--workdir={tmp}/lost"], "no experiment.json"),
+    "flagfile that is not there": (["--flagfile={tmp}/none"], "none"),
+}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory, run):
+    tmp = tmp_path_factory.mktemp("mistakes")
+    (tmp / "file").write_text("not a folder")
+    for name in ("foreign", "damaged", "future", "unreadable", "lost"):
+        (tmp / name).mkdir()
+    (tmp / "foreign" / "holiday.txt").write_text("sun")
+    (tmp / "damaged" / "experiment.json").write_text((run / "experiment.json").read_text()[:100])
+    fields = json.loads((run / "experiment.json").read_text())
+    (tmp / "future" / "experiment.json").write_text(json.dumps(fields | {"quantum": True}))
+    (tmp / "unreadable" / "experiment.json").write_text(to_json(dataclasses.replace(CLASSIFIER, num_steps=2)))
+    (tmp / "unreadable" / "checkpoints" / "2" / "default").mkdir(parents=True)
+    (tmp / "unreadable" / "checkpoints" / "2" / "default" / "_METADATA").write_text("{")
+    (tmp / "lost" / "checkpoints").mkdir()
+    return {"tmp": str(tmp), "run": str(run)}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_gets_a_message_and_changes_nothing(mistake, places, tmp_path, run, capsys):
+    arguments, expected = MISTAKES[mistake]
+    arguments = [a.format(**places) for a in arguments]
+    if not any(a.startswith("--workdir") for a in arguments) and "needs --workdir" not in expected:
+        arguments.append(f"--workdir={tmp_path / 'new'}")
+    before = snapshot(Path(places["tmp"])) | snapshot(run)
+    assert launch_here(*arguments) in (1, 2)
+    captured = capsys.readouterr()
+    assert re.search(expected, captured.err), captured.err
+    assert "Traceback" not in captured.err + captured.out
+    assert len(captured.err) < 1500
+    assert snapshot(Path(places["tmp"])) | snapshot(run) == before
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("mistake", ["unknown experiment", "unknown flag", "unknown option", "data that are not there"])
+def test_mistakes_typed_into_a_shell(mistake, places):
+    arguments, expected = MISTAKES[mistake]
+    result = launch(*(a.format(**places) for a in arguments))
+    assert result.returncode in (1, 2)
+    assert expected in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_new_name_starts_from_its_own_defaults(capsys):
+    changed = override(EXPERIMENTS["digits_resnet"], "optimizer=adamw")
+    assert changed.optimizer == Spec("adamw")
+    assert override(changed, "optimizer=adamw") == changed
+    assert override(EXPERIMENTS["digits_resnet"], "metrics=top_k,accuracy").metrics == (Spec("top_k"), Spec("accuracy"))
+    assert launch_here(T, "--mode=describe", "--set", "optimizer=adamw") == 0
+    assert "<- 0.9 (back to the new choice's own)" in capsys.readouterr().out

@@ -1,0 +1,35 @@
+"""The offline experiments' results over five seeds, as their headers report them. `make slow` runs and prints them."""
+
+import json
+import re
+import time
+
+import numpy as np
+import pytest
+
+from experiments import EXPERIMENTS
+from tests.runs import launch
+
+SEEDS = range(5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n, e in EXPERIMENTS.items() if not e.about.needs_network])
+def test_result_over_five_seeds(name, tmp_path):
+    expected = EXPERIMENTS[name].about.expected
+    values, times = [], []
+    for seed in SEEDS:
+        workdir = tmp_path / str(seed)
+        start = time.perf_counter()
+        result = launch(f"--experiment={name}", f"--seed={seed}", f"--workdir={workdir}")
+        times.append(time.perf_counter() - start)
+        assert result.returncode == 0, result.stderr
+        assert re.search(r"final test .* is (within|OUTSIDE)", result.stdout)
+        last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+        values.append(last[expected.metric])
+    print(
+        f"\n{name}: {expected.metric} mean {np.mean(values):.4f}, sd {np.std(values, ddof=1):.4f}, "
+        f"min {min(values):.4f}, max {max(values):.4f} (5 seeds); whole command {np.median(times):.0f} s"
+    )
+    assert min(values) >= expected.low
+    assert max(values) <= expected.high
