@@ -30,6 +30,9 @@ _TINY = flags.DEFINE_bool("tiny", False, "Shrink the experiment to a few seconds
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default the best.")
 
 
+_OURS = (_EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _STEP)
+
+
 def main(argv: list[str]) -> None:
     """Runs, and turns a user's mistake into a message and an exit code: 1, or 130 after Ctrl-C."""
     if not flags.FLAGS["verbosity"].present:
@@ -39,9 +42,25 @@ def main(argv: list[str]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
+    except MemoryError as error:
+        _out_of_memory(error)
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _out_of_memory(error)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+
+
+def _out_of_memory(error: Exception) -> None:
+    first = str(error).strip().splitlines()[0][:200] if str(error) else "no memory left"
+    print(
+        f"error: Out of memory ({first}). Lower batch_size or eval_batch_size, split batches with --set accumulate_steps=4, or choose a "
+        f"smaller model. What was saved is intact.",
+        file=sys.stderr,
+    )
+    sys.exit(1)
 
 
 def run(argv: list[str]) -> None:
@@ -54,7 +73,7 @@ def run(argv: list[str]) -> None:
         raise UserError(
             f"Stray argument {argv[1]!r}: everything is a flag. Write --experiment=NAME, --set key=value, --mode=MODE; see --help."
         )
-    idle = _EXPERIMENT.value is None and _WORKDIR.value is None and not _SET.value
+    idle = not any(flags.FLAGS[f.name].present for f in _OURS)
     mode = _MODE.value or ("list" if idle else "train")
     if mode not in MODES:
         raise unknown("--mode", mode, MODES)
@@ -87,7 +106,7 @@ def describe() -> None:
     from cnn_jax.inspection import description
     from cnn_jax.report import console
 
-    experiment, registered = _resolved()
+    experiment, registered = _chosen()
     console().print(description(experiment, registered, _command()))
 
 
@@ -96,14 +115,15 @@ def train() -> None:
     from cnn_jax import runtime
 
     runtime.set_up(_NUM_DEVICES.value)
+    from cnn_jax.build import resolve
     from cnn_jax.report import say
     from cnn_jax.train import train as train_experiment
     from cnn_jax.train import verdict
 
-    experiment, registered = _resolved()
+    experiment, registered = _chosen()
     workdir = Path(_WORKDIR.value or f"runs/{experiment.name}{'_tiny' if _TINY.value else ''}")
     figures = train_experiment(experiment, workdir, mode=_PARALLEL.value, num_devices=_NUM_DEVICES.value)
-    changed = [f"{key}: {old} -> {new}" for key, old, new in differences(registered, experiment)]
+    changed = [f"{key}: {old} -> {new}" for key, old, new in differences(resolve(registered), resolve(experiment)) if key != "seed"]
     say(verdict(experiment, figures, changed))
     say(f"next: python launch.py --mode=evaluate --workdir={shlex.quote(str(workdir))}")
 
@@ -122,9 +142,9 @@ def evaluate() -> None:
     if _TINY.value or _SEED.value is not None:
         raise UserError("--tiny and --seed belong to training; --mode=evaluate takes the experiment from its workdir.")
     workdir = Path(_WORKDIR.value or f"runs/{_EXPERIMENT.value}")
-    if not workdir.is_dir():
-        raise UserError(f"There is no folder {workdir}. Train first, or name the folder of a run with --workdir.")
     experiment = read_experiment(workdir)
+    if experiment is None and not workdir.is_dir():
+        raise UserError(f"There is no folder {workdir}. Train first, or name the folder of a run with --workdir.")
     if experiment is None:
         raise UserError(f"{workdir} is not the folder of a run: it holds no experiment.json. Name one that --mode=train has made.")
     if _EXPERIMENT.value not in (None, experiment.name):
@@ -136,12 +156,14 @@ def evaluate() -> None:
 MODES = {"train": train, "evaluate": evaluate, "list": list_experiments, "describe": describe}
 
 
-def _resolved() -> tuple[Experiment, Experiment]:
+def _chosen() -> tuple[Experiment, Experiment]:
     """The experiment with --tiny, --set and --seed applied, in this order, and as it is registered."""
     from cnn_jax.build import check
     from cnn_jax.override import override_all
     from cnn_jax.tiny import tiny
 
+    if _EXPERIMENT.value is None and _WORKDIR.value is not None:
+        raise UserError(f"--workdir={_WORKDIR.value} needs --experiment=NAME to train, or --mode=evaluate to evaluate what is there.")
     registered = EXPERIMENTS[_EXPERIMENT.value or DEFAULT]
     experiment = tiny(registered) if _TINY.value else registered
     assignments = _SET.value if _SEED.value is None else [*_SET.value, f"seed={_SEED.value}"]

@@ -57,10 +57,11 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
     num_outputs = {"logits": dataset.num_classes, "embeddings": experiment.embedding_size, "scores": 1}[outputs]
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[experiment.precision]
     network = _call(experiment.model, "model", num_outputs=num_outputs, dtype=dtype, axis_name=axis_name)
-    factor = _call(experiment.schedule, "schedule")(experiment.num_steps)
-    tx = _call(experiment.optimizer, "optimizer")(factor)
-    if experiment.clip_norm is not None:
-        tx = optim.clipped(tx, experiment.clip_norm)
+    try:
+        factor = _call(experiment.schedule, "schedule")(experiment.num_steps)
+        tx = optim.clipped(_call(experiment.optimizer, "optimizer")(factor), experiment.clip_norm)
+    except ValueError as error:
+        raise UserError(f"{experiment.optimizer.name} with {experiment.schedule.name}: {error}.") from None
     augmentations = [_call(spec, "augment") for spec in experiment.augment]
     built = Built(
         experiment=experiment,
@@ -78,6 +79,22 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
     )
     _check_fit(built)
     return built
+
+
+def resolve(experiment: Experiment) -> Experiment:
+    """Returns the experiment with every option written out, defaults included.
+
+    So it is saved: another default in a later version must not change what a workdir holds.
+    """
+
+    def full(spec: Spec, field: str) -> Spec:
+        defaults = {n: o.default for n, o in options(BY_FIELD[field][spec.name]).items() if not o.required}
+        return Spec(spec.name, **{**defaults, **spec.kwargs})
+
+    check(experiment)
+    values = {f: getattr(experiment, f) for f in BY_FIELD}
+    resolved = {f: full(v, f) if isinstance(v, Spec) else tuple(full(s, f) for s in v) for f, v in values.items()}
+    return dataclasses.replace(experiment, **resolved)
 
 
 def label(spec: Spec, field: str) -> str:
@@ -113,8 +130,10 @@ def check(experiment: Experiment) -> None:
             f"batch_size={experiment.batch_size} cannot be split into accumulate_steps={experiment.accumulate_steps} equal "
             f"micro-batches. Choose a divisor of the batch size."
         )
-    if experiment.seed < 0 or experiment.workers < 0:
-        raise UserError(f"seed={experiment.seed} and workers={experiment.workers} must not be negative.")
+    if not 0 <= experiment.seed < 2**32:
+        raise UserError(f"seed={experiment.seed} must be from 0 to 4294967295 (2³² − 1).")
+    if experiment.workers < 0:
+        raise UserError(f"workers={experiment.workers} must not be negative; 0 decodes in the main process.")
     if experiment.ema_decay is not None and not 0 < experiment.ema_decay < 1:
         raise UserError(f"ema_decay={experiment.ema_decay} must lie between 0 and 1; none turns it off.")
     if experiment.clip_norm is not None and not experiment.clip_norm > 0:
@@ -171,13 +190,21 @@ def _check_fit(built: Built) -> None:
 
 
 def _check_model(built: Built) -> None:
-    image = jax.ShapeDtypeStruct((1, *built.dataset.input_shape), jnp.float32)
+    """Traces model, loss and metrics on shapes: what their options do not allow is said here, before any data is read."""
+    experiment, size = built.experiment, built.experiment.batch_size
+    images = jax.ShapeDtypeStruct((size, *built.dataset.input_shape), jnp.float32)
+    targets, valid = jax.ShapeDtypeStruct((size,), jnp.int32), jax.ShapeDtypeStruct((size,), jnp.bool_)
+
+    def trace(images, targets, valid):
+        outputs, _ = built.model.init_with_output(jax.random.key(0), images, train=False)
+        return [f(outputs, targets, where=valid) for f in (built.loss_fn, *built.metric_fns.values())]
+
     try:
-        jax.eval_shape(partial(built.model.init, train=False), jax.random.key(0), image)
+        jax.eval_shape(trace, images, targets, valid)
     except (TypeError, ValueError, ArithmeticError, IndexError) as error:
         raise UserError(
-            f"The model {built.experiment.model} cannot be built for images of {built.dataset.input_shape}: "
-            f"{str(error).strip().splitlines()[0]}. Check its options with --mode=describe."
+            f"The model {experiment.model} with the loss {experiment.loss} cannot be built for images of {built.dataset.input_shape}: "
+            f"{str(error).strip().splitlines()[0]}. Check the options with --mode=describe."
         ) from None
 
 
@@ -190,7 +217,7 @@ def _call(spec: Spec, field: str, **provided: Any) -> Any:
     if field in ("model", "dataset"):
         try:
             return function(**spec.kwargs, **provided)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, IndexError) as error:
             raise UserError(f"{field} {spec.name} refuses these options: {error}") from None
     return partial(function, **spec.kwargs)
 

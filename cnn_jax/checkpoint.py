@@ -21,10 +21,12 @@ class Checkpoints:
     Args:
       folder: where they lie, one sub-folder a step. It is created at the first save, not before.
       best_by: the metric that picks the best; "loss" is better when lower, any other when higher.
+      read_only: saves nothing and tidies nothing up: another process may be training here.
     """
 
-    def __init__(self, folder: Path, *, best_by: str):
+    def __init__(self, folder: Path, *, best_by: str, read_only: bool = False):
         self.folder, self.best_by = folder.absolute(), best_by  # orbax loses checkpoints under a relative path
+        self.read_only = read_only
         self._manager: ocp.CheckpointManager | None = None
 
     def __enter__(self) -> "Checkpoints":
@@ -41,7 +43,8 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(
                 best_fn=self._goodness,
                 preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
-                cleanup_tmp_directories=True,  # what a killed run left half written
+                cleanup_tmp_directories=not self.read_only,  # what a killed run left half written
+                read_only=self.read_only,
             )
             self._manager = ocp.CheckpointManager(
                 self.folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
@@ -49,15 +52,26 @@ class Checkpoints:
         return self._manager
 
     def steps(self) -> list[int]:
-        """Returns the steps that are there, lowest first."""
-        return sorted(self.manager.all_steps()) if self.folder.is_dir() else []
+        """Returns the steps that are there, lowest first.
+
+        Raises:
+          UserError: the folder cannot be read, or what it says of its checkpoints is damaged.
+        """
+        try:
+            return sorted(self.manager.all_steps()) if self.folder.is_dir() else []
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"The checkpoints in {self.folder} cannot be read: {_first_line(error)}. Make the folder readable, or move the "
+                f"damaged one away, or use another --workdir."
+            ) from error
+
+    def last_step(self) -> int | None:
+        """Returns the last step that was saved."""
+        return max(self.steps(), default=None)
 
     def best_step(self) -> int | None:
-        """Returns the step with the best metric; the last when none was measured."""
-        if not self.steps():
-            return None
-        best = self.manager.best_step()
-        return self.steps()[-1] if best is None else best
+        """Returns the saved step with the best test figure; None where none was measured."""
+        return self.manager.best_step() if self.steps() else None
 
     def save(self, state: TrainState, metrics: dict[str, float] | None) -> None:
         """Starts saving the state under its step. `metrics` are the test figures at that step, if measured.

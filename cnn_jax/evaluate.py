@@ -1,6 +1,7 @@
 """Test figures of a state: every example once, sums and counts added up, divided at the end."""
 
 import csv
+import io
 import json
 from collections.abc import Iterable
 from functools import partial
@@ -14,17 +15,17 @@ from rich.console import Group
 
 from cnn_jax.build import Built, build
 from cnn_jax.checkpoint import Checkpoints
-from cnn_jax.data.pipeline import eval_batches
+from cnn_jax.data.pipeline import empty_batch, eval_batches
 from cnn_jax.data.source import Source
 from cnn_jax.errors import UserError
 from cnn_jax.experiment import Experiment
+from cnn_jax.files import finite, write_text
 from cnn_jax.metrics.retrieval import nearest_neighbours
 from cnn_jax.parallel import Parallel, make_parallel
 from cnn_jax.report import console, say, table, timed
 from cnn_jax.state import TrainState, init_state
 from cnn_jax.step import make_eval_step
 from cnn_jax.types import PyTree
-from cnn_jax.workdir import write_text
 
 
 class Evaluation(NamedTuple):
@@ -46,22 +47,26 @@ class Evaluator:
     def __init__(self, built: Built, parallel: Parallel, source: Source):
         experiment = built.experiment
         self.built, self.parallel, self.source, self.workers = built, parallel, source, experiment.workers
-        # Never larger than the set, and a multiple of the devices; the padding is masked.
-        size = min(experiment.eval_batch_size, len(source))
-        self.batch_size = -(-size // parallel.num_devices) * parallel.num_devices
+        # The examples of a batch do not depend on the devices, or a loss over pairs would: only the padding does.
+        self.batch_size = min(experiment.eval_batch_size, len(source))
+        self.padded_size = -(-self.batch_size // parallel.num_devices) * parallel.num_devices
         self.step = make_eval_step(
             built.model, built.loss_fn, built.metric_fns, standardise=built.standardise, axis_name=parallel.axis_name
         )
         self.compiled = None
 
+    def compile(self, variables: PyTree) -> None:
+        """Compiles the step for batches of this source."""
+        batch = self.parallel.shard(empty_batch(self.padded_size, self.built.dataset.input_shape))
+        with timed("compiling the evaluation step"):
+            self.compiled = self.parallel.compile(self.step, variables, batch, donate=False)
+
     def __call__(self, variables: PyTree) -> Evaluation:
+        if self.compiled is None:
+            self.compile(variables)
         totals, outputs, targets = None, [], []
-        for batch in eval_batches(self.source, batch_size=self.batch_size, workers=self.workers):
-            placed = self.parallel.shard(batch)
-            if self.compiled is None:
-                with timed("compiling the evaluation step"):
-                    self.compiled = self.parallel.compile(self.step, variables, placed, donate=False)
-            measures, batch_outputs = self.compiled(variables, placed)
+        for batch in eval_batches(self.source, batch_size=self.batch_size, padded_size=self.padded_size, workers=self.workers):
+            measures, batch_outputs = self.compiled(variables, self.parallel.shard(batch))
             # Summed in float64 and int64 on the host: a float32 count would stop at 2²⁴.
             measures = jax.tree.map(lambda x: np.asarray(x, np.float64 if np.issubdtype(x.dtype, np.floating) else np.int64), measures)
             totals = measures if totals is None else jax.tree.map(np.add, totals, measures)
@@ -86,20 +91,21 @@ def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None,
     """
     parallel = make_parallel(mode, num_devices)
     built = build(experiment, axis_name=parallel.axis_name)
-    with Checkpoints(workdir / "checkpoints", best_by=experiment.best_by) as checkpoints:
-        chosen = checkpoints.best_step() if step is None else step
+    with Checkpoints(workdir / "checkpoints", best_by=experiment.best_by, read_only=True) as checkpoints:
+        best = checkpoints.best_step()
+        chosen = step if step is not None else best if best is not None else checkpoints.last_step()
         if chosen is None:
             raise UserError(f"{workdir} holds no checkpoint yet. Train first, with the same --workdir.")
         source = built.dataset.open("test")
         state = checkpoints.restore(chosen, restore_target(built, parallel))
-    which = "" if step is not None else f", the best by {experiment.best_by}"
+    which = f", the best by {experiment.best_by}" if chosen == best else ""
     say(f"{workdir}: checkpoint of step {chosen}{which}{', averaged parameters' if state.ema else ''}")
     evaluation = Evaluator(built, parallel, source)(state.eval_variables)
     say(f"evaluated {evaluation.num_examples} of {len(source)}")
     console().print(evaluation_tables(evaluation, built))
     try:
         record = {"step": chosen, "num_examples": evaluation.num_examples, **evaluation.results}
-        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in _finite(record).items()]
+        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in finite(record).items()]
         write_text(workdir / "evaluation.json", "{\n" + ",\n".join(lines) + "\n}\n")
         write_predictions(workdir / "predictions.csv", evaluation, built.outputs)
     except OSError as error:
@@ -112,7 +118,7 @@ def restore_target(built: Built, parallel: Parallel) -> TrainState:
     """Returns the shapes of the experiment's state, placed as it is to be restored."""
     init = partial(init_state, built.model, built.tx, built.dataset.input_shape, built.experiment.seed)
     with_ema = built.experiment.ema_decay is not None
-    return parallel.replicate(jax.jit(partial(init, with_ema=with_ema))())
+    return parallel.make(partial(init, with_ema=with_ema))
 
 
 def evaluation_tables(evaluation: Evaluation, built: Built) -> Group:
@@ -133,10 +139,11 @@ def evaluation_tables(evaluation: Evaluation, built: Built) -> Group:
 def write_predictions(path: Path, evaluation: Evaluation, outputs: str) -> None:
     """Writes a line an example: its label and what the model made of it."""
     header, rows = {"logits": _class_rows, "embeddings": _neighbour_rows, "scores": _score_rows}[outputs](evaluation)
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def _class_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
@@ -155,12 +162,3 @@ def _neighbour_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]
 
 def _score_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
     return ["index", "target", "score"], zip(range(len(evaluation.targets)), evaluation.targets, evaluation.outputs, strict=True)
-
-
-def _finite(value: Any) -> Any:
-    """NaN is no JSON: an undefined figure becomes null."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -99,6 +99,8 @@ class Experiment:
 
 
 _NESTED = {"about": About, "expected": Expected}
+_SPECS = ("model", "dataset", "loss", "optimizer", "schedule")
+_LISTS = ("augment", "metrics", "retrieval")
 
 
 def to_json(experiment: Experiment) -> str:
@@ -141,10 +143,10 @@ def _revive(kind: type, fields: dict[str, Any]) -> Any:
     for key, value in fields.items():
         if key in _NESTED and value is not None:
             values[key] = _revive(_NESTED[key], value)
-        elif isinstance(value, dict):
+        elif key in _SPECS:
             values[key] = _revive_spec(value)
-        elif isinstance(value, list):
-            values[key] = tuple(_revive_spec(v) if isinstance(v, dict) else v for v in value)
+        elif key in _LISTS:
+            values[key] = tuple(_revive_spec(v) for v in value)
         else:
             values[key] = value
     return kind(**values)

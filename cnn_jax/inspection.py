@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from rich.console import Group
 from rich.text import Text
 
-from cnn_jax.build import build, option
+from cnn_jax.build import build, option, resolve
 from cnn_jax.data.dataset import Dataset
 from cnn_jax.experiment import Experiment, Spec, flatten
-from cnn_jax.options import options
 from cnn_jax.registry import BY_FIELD
 from cnn_jax.report import number, table
 from cnn_jax.state import init_state
@@ -67,6 +66,7 @@ def description(experiment: Experiment, registered: Experiment, command: str) ->
       registered: the experiment before `--set`, to show the difference.
       command: what starts the training.
     """
+    experiment = resolve(experiment)
     built = build(experiment)
     found = layers(built.model, built.dataset.input_shape)
     rows = [[x.path, x.kind, _times(x.output_shape), x.num_params, 2 * x.macs] for x in found]
@@ -82,26 +82,21 @@ def description(experiment: Experiment, registered: Experiment, command: str) ->
 
 
 def _settings_table(experiment: Experiment, registered: Experiment):
-    defaults, before = _defaults(experiment), flatten(registered)
+    """Every setting, resolved; where it differs from the default of its field or option; what `--set` changed."""
+    now, before, defaults = (flatten(e) for e in (experiment, resolve(registered), resolve(_bare(experiment))))
     rows = []
-    for key, value in flatten(experiment).items():
-        differs = "" if key in defaults and defaults[key] == value else _shown(defaults.get(key, "(none)"))
+    for key, value in now.items():
+        differs = "" if key in defaults and defaults[key] == value else _shown(defaults.get(key, "not set"))
         rows.append([key, _shown(value), differs, "" if before.get(key) == value else f"<- {_shown(before.get(key, 'not set'))}"])
-    dropped = [key for key in before if key not in flatten(experiment)]
-    rows += [[key, "", "", f"<- {_shown(before[key])} (back to the new choice's own)"] for key in dropped]
-    return table(["setting", "value", "default, if other", "changed by --set"], rows)
+    rows += [[key, "(gone)", "", f"<- {_shown(before[key])}"] for key in before if key not in now]
+    return table(["setting", "value", "default, if other", "changed from"], rows)
 
 
-def _defaults(experiment: Experiment) -> dict[str, object]:
-    """The default of every setting that has one: of the field, or of the option in its function's signature."""
-    plain = Experiment(name="", about=experiment.about, model=experiment.model, dataset=experiment.dataset)
-    found: dict[str, object] = {k: v for k, v in flatten(plain).items() if "." not in k}
-    for field, registry in BY_FIELD.items():
-        value = getattr(experiment, field)
-        specs = {field: value} if isinstance(value, Spec) else {f"{field}.{i}": spec for i, spec in enumerate(value)}
-        for prefix, spec in specs.items():
-            found |= {f"{prefix}.{n}": o.default for n, o in options(registry[spec.name]).items() if not o.required}
-    return found | {"model": experiment.model.name, "dataset": experiment.dataset.name}
+def _bare(experiment: Experiment) -> Experiment:
+    """The same names without any option set, and every plain field at its default."""
+    specs = {f: getattr(experiment, f) for f in BY_FIELD}
+    bare = {f: Spec(v.name) if isinstance(v, Spec) else tuple(Spec(s.name) for s in v) for f, v in specs.items()}
+    return Experiment(name=experiment.name, about=experiment.about, **bare)
 
 
 def _facts(dataset: Dataset, experiment: Experiment, num_params: int, flops: int, found: list[Layer]) -> list[list[str]]:

@@ -44,6 +44,8 @@ def piecewise(
     [1.0, 0.1, 0.01]
     """
     warmup_steps = min(warmup_steps, num_steps)
+    for share in drops:
+        _check_range("drops", share, 0, 1)
     bounds = {round(share * num_steps) - warmup_steps: drop_factor for share in drops}
     return _after_warmup(warmup_steps, optax.piecewise_constant_schedule(1.0, bounds))
 
@@ -63,6 +65,9 @@ def sgd(
 
     Reference: Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
     """
+    _check_range("learning_rate", learning_rate, 0)
+    _check_range("momentum", momentum, 0, 1)
+    _check_range("weight_decay", weight_decay, 0)
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask=kernels_only),
         optax.sgd(lambda step: learning_rate * factor(step), momentum=momentum, nesterov=nesterov),
@@ -82,13 +87,27 @@ def adamw(
 
     Reference: Loshchilov & Hutter, "Decoupled weight decay regularization", 2017.
     """
+    _check_range("learning_rate", learning_rate, 0)
+    _check_range("b1", b1, 0, 1)
+    _check_range("b2", b2, 0, 1)
+    _check_range("weight_decay", weight_decay, 0)
     lr = lambda step: learning_rate * factor(step)
     return optax.adamw(lr, b1=b1, b2=b2, eps=epsilon, weight_decay=weight_decay, mask=kernels_only)
 
 
-def clipped(tx: optax.GradientTransformation, max_norm: float) -> optax.GradientTransformation:
-    """Returns `tx` on gradients scaled down to a global norm of at most `max_norm` (Pascanu et al. 2013)."""
-    return optax.chain(optax.clip_by_global_norm(max_norm), tx)
+def _check_range(name: str, value: float, low: float, below: float = float("inf")) -> None:
+    if not low <= value < below:
+        raise ValueError(f"{name}={value} must be at least {low:g}" + (f" and less than {below:g}" if below < float("inf") else ""))
+
+
+def clipped(tx: optax.GradientTransformation, max_norm: float | None) -> optax.GradientTransformation:
+    """Returns `tx` on gradients scaled down to a global norm of at most `max_norm`; None leaves them as they are.
+
+    The state has the same form either way, so that clipping can be turned on in a run that needs it.
+
+    Reference: Pascanu et al., "On the difficulty of training recurrent neural networks", 2013.
+    """
+    return optax.chain(optax.identity() if max_norm is None else optax.clip_by_global_norm(max_norm), tx)
 
 
 def kernels_only(params: PyTree) -> PyTree:

@@ -1,6 +1,7 @@
 """The options of a registered function or module: what may be set, of which type, read from its signature."""
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable
@@ -96,7 +97,7 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is types.NoneType:
         return value is None
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
@@ -129,6 +130,8 @@ def _parse(text: str, kind: Any) -> Any:
         if text.lower() not in ("true", "false"):
             raise ValueError
         return text.lower() == "true"
+    if kind is float and not math.isfinite(float(text)):
+        raise ValueError
     return kind(text)
 
 

@@ -5,7 +5,6 @@ axis' name and gathers what it must. The state never has a device axis, so all e
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +23,7 @@ class Parallel(NamedTuple):
 
     Attributes:
       axis_name: what the step is made with: None under jit.
+      make: (f) -> f(), compiled, its arrays whole on each device.
       replicate: puts a state on all devices.
       shard: puts a batch of NumPy arrays on the devices, each its part.
       compile: (step, state, batch, donate) -> the step, compiled once for these shapes; other shapes are an error.
@@ -31,6 +31,7 @@ class Parallel(NamedTuple):
 
     num_devices: int
     axis_name: str | None
+    make: Callable[[Callable[[], PyTree]], PyTree]
     replicate: Callable[[PyTree], PyTree]
     shard: Callable[[Batch], Batch]
     compile: Callable[..., Callable[[PyTree, Batch], Any]]
@@ -48,6 +49,7 @@ def over_mesh(devices: list[jax.Device]) -> Parallel:
     return Parallel(
         num_devices=len(devices),
         axis_name=None,
+        make=lambda f: jax.jit(f, out_shardings=whole)(),
         replicate=lambda state: jax.device_put(state, whole),
         shard=lambda batch: jax.device_put(dict(batch), split),
         compile=compile_step,
@@ -56,8 +58,8 @@ def over_mesh(devices: list[jax.Device]) -> Parallel:
 
 def over_pmap(devices: list[jax.Device]) -> Parallel:
     """Returns `pmap` over the devices: state broadcast, batches given a leading device axis."""
-    mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
     n = len(devices)
+    whole = NamedSharding(jax.make_mesh((n,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices), P())
 
     def shard(batch: Batch) -> Batch:
         return jax.tree.map(lambda x: np.asarray(x).reshape(n, len(x) // n, *x.shape[1:]), dict(batch))
@@ -69,7 +71,8 @@ def over_pmap(devices: list[jax.Device]) -> Parallel:
     return Parallel(
         num_devices=n,
         axis_name=AXIS,
-        replicate=partial(jax.device_put, device=NamedSharding(mesh, P())),
+        make=lambda f: jax.jit(f, out_shardings=whole)(),
+        replicate=lambda state: jax.device_put(state, whole),
         shard=shard,
         compile=compile_step,
     )

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from tensorboardX import SummaryWriter
 
-from cnn_jax.workdir import write_text
+from cnn_jax.files import finite, write_text
 
 
 def console() -> Console:
@@ -71,7 +71,7 @@ class Report:
     def __init__(self, workdir: Path, *, start_step: int, num_steps: int, batch_size: int):
         self.path, self.num_steps, self.batch_size = workdir / "metrics.jsonl", num_steps, batch_size
         _drop_after(self.path, start_step)
-        self.events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1 if start_step else None)
+        self.events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
         self.since = (start_step, time.perf_counter())
         self.bar: rich.progress.Progress | None = None
         if sys.stdout.isatty():
@@ -130,7 +130,7 @@ class Report:
 
     def _record(self, step: int, split: str, values: dict[str, float]) -> None:
         with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+            file.write(json.dumps(finite({"step": step, "split": split, **values})) + "\n")
         for name, value in values.items():
             self.events.add_scalar(f"{split}/{name}", value, step)
 

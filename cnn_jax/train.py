@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from cnn_jax import workdir as folder
-from cnn_jax.build import Built, build
+from cnn_jax.build import Built, build, resolve
 from cnn_jax.checkpoint import Checkpoints
-from cnn_jax.data.pipeline import train_batches
+from cnn_jax.data.pipeline import empty_batch, train_batches
 from cnn_jax.errors import UserError
 from cnn_jax.evaluate import Evaluator, restore_target
 from cnn_jax.experiment import Experiment
@@ -18,7 +18,7 @@ from cnn_jax.parallel import Parallel, make_parallel
 from cnn_jax.report import Report, say, timed
 from cnn_jax.state import TrainState
 from cnn_jax.step import Measures, make_train_step
-from cnn_jax.types import Batch
+from cnn_jax.types import Batch, StepFn
 
 
 def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devices: int | None = None) -> dict[str, float]:
@@ -32,80 +32,90 @@ def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devic
       UserError: the settings do not work, the workdir is another run's or cannot be written, or the loss is not finite.
     """
     parallel = make_parallel(mode, num_devices)
+    experiment = resolve(experiment)
     built = build(experiment, axis_name=parallel.axis_name)
     _check_divisible(experiment, parallel)
     old = folder.read_experiment(workdir)
-    changed = [] if old is None else folder.check_continues(old, experiment, workdir)
     sources = {split: built.dataset.open(split) for split in ("train", "test")}
     with Checkpoints(workdir / "checkpoints", best_by=experiment.best_by) as checkpoints:
+        last = checkpoints.last_step()
+        changed = [] if old is None or last is None else folder.check_continues(resolve(old), experiment, workdir)
         state = restore_target(built, parallel)
-        if checkpoints.steps():
-            state = checkpoints.restore(checkpoints.steps()[-1], state)
-        start_step = int(state.step)
-        if start_step > experiment.num_steps:
-            raise UserError(
-                f"{workdir} has been trained for {start_step} updates already, more than num_steps={experiment.num_steps}. "
-                f"Raise it with --set num_steps, or use another --workdir."
-            )
-        folder.create(workdir, experiment, start_step=start_step, parallel=mode, num_devices=parallel.num_devices)
-        _announce(built, parallel, workdir, start_step, changed)
+        if last is not None:
+            state = checkpoints.restore(last, state)
+        _announce(built, parallel, workdir, int(state.step), changed)
         evaluator = Evaluator(built, parallel, sources["test"])
+        if int(state.step) >= experiment.num_steps:
+            return _already_done(experiment, workdir, state, evaluator)
+        # All that can fail for want of memory or for a wrong setting has been tried before anything is written.
+        evaluator.compile(state.eval_variables)
+        with timed("compiling the training step"):
+            batch = parallel.shard(empty_batch(experiment.batch_size, built.dataset.train_shape))
+            step_fn = parallel.compile(make_step(built, parallel), state, batch, donate=True)
+        folder.create(workdir, experiment, start_step=int(state.step), parallel=mode, num_devices=parallel.num_devices)
         batches = train_batches(
             sources["train"],
             seed=experiment.seed,
             batch_size=experiment.batch_size,
-            start_step=start_step,
+            start_step=int(state.step),
             num_steps=experiment.num_steps,
             workers=experiment.workers,
         )
-        return _loop(built, parallel, state, batches, evaluator, checkpoints, workdir)
+        try:
+            return _loop(built, parallel, step_fn, state, batches, evaluator, checkpoints, workdir)
+        except OSError as error:
+            raise UserError(f"Training stopped: {error}. What was saved is intact; the same command continues from there.") from error
 
 
 def _loop(
     built: Built,
     parallel: Parallel,
+    step_fn: StepFn,
     state: TrainState,
     batches: Iterator[Batch],
     evaluator: Evaluator,
     checkpoints: Checkpoints,
     workdir: Path,
 ) -> dict[str, float]:
-    experiment, start_step = built.experiment, int(state.step)
-    last = experiment.num_steps
-    compiled, window, figures = None, [], None
+    experiment, start_step, last, window = built.experiment, int(state.step), built.experiment.num_steps, []
     with Report(workdir, start_step=start_step, num_steps=last, batch_size=experiment.batch_size) as report:
         for step, batch in enumerate(batches, start_step + 1):
-            batch = parallel.shard(batch)
-            if compiled is None:
-                with timed("compiling the training step"):
-                    compiled = parallel.compile(make_step(built, parallel), state, batch, donate=True)
-                report.restart_clock(start_step)
-            state, measures = compiled(state, batch)
+            state, measures = step_fn(state, parallel.shard(batch))
             window.append(measures)
             # One step stays in flight behind the one the host prepares; more would only hide where the time goes.
             jax.block_until_ready(window[-2:][0])
             report.advance(step)
 
             evaluates = step % experiment.eval_every == 0 or step == last
-            saves = evaluates if experiment.save_every is None else step % experiment.save_every == 0 or step == last
+            saves = evaluates or (experiment.save_every is not None and step % experiment.save_every == 0)
             # Saving closes a window as well: a run that resumes there then logs the same means.
-            if step % experiment.log_every == 0 or evaluates or saves:
+            if step % experiment.log_every == 0 or saves:
                 report.train(step, {**_means(window, step), "learning_rate": built.learning_rate(step - 1)})
                 window = []
+            figures = None
             if evaluates:
                 evaluation = evaluator(state.eval_variables)
                 figures = evaluation.figures
+                _check_finite(figures["loss"], "test loss", step)
                 report.test(step, figures, evaluation.num_examples, of=len(evaluator.source))
             if saves:
-                checkpoints.save(state, figures if evaluates else None)
-            report.restart_clock(step) if evaluates or saves else None
-        if figures is None:  # all was done before this start
-            evaluation = evaluator(state.eval_variables)
-            figures = evaluation.figures
-            say(f"nothing left to train: {last} updates are done. evaluated {evaluation.num_examples} of {len(evaluator.source)}")
+                checkpoints.save(state, figures)
+                report.restart_clock(step)
     checkpoints.close()  # or an error now: "done" is not said before the last save is on disk
     say(f"done: {last} updates, checkpoints {', '.join(map(str, checkpoints.steps()))} in {workdir}")
     return figures
+
+
+def _already_done(experiment: Experiment, workdir: Path, state: TrainState, evaluator: Evaluator) -> dict[str, float]:
+    """The test figures of a run that has nothing left to train. Writes nothing."""
+    if int(state.step) > experiment.num_steps:
+        raise UserError(
+            f"{workdir} has been trained for {int(state.step)} updates already, more than num_steps={experiment.num_steps}. "
+            f"Raise it with --set num_steps, or use another --workdir."
+        )
+    evaluation = evaluator(state.eval_variables)
+    say(f"nothing left to train: {experiment.num_steps} updates are done. Evaluated {evaluation.num_examples} of {len(evaluator.source)}")
+    return evaluation.figures
 
 
 def make_step(built: Built, parallel: Parallel):
@@ -162,15 +172,18 @@ def _announce(built: Built, parallel: Parallel, workdir: Path, start_step: int, 
 
 
 def _means(window: list[Measures], step: int) -> dict[str, float]:
-    """The means over the window's steps. Raises UserError, naming the step, if a loss is not finite."""
+    """The means over the window's steps. Raises UserError, naming the step, if a loss or a gradient is not finite."""
     window = jax.device_get(window)
-    for i, measures in enumerate(window):
-        loss = measures["loss"].result()
-        if not math.isfinite(loss):
-            at = step - len(window) + 1 + i
-            raise UserError(
-                f"The loss is {loss} at step {at}. Training stops; earlier checkpoints are intact. Lower optimizer.learning_rate, "
-                f"lengthen schedule.warmup_steps, or clip gradients with --set clip_norm=1, and start again in a new --workdir."
-            )
+    for at, measures in enumerate(window, step - len(window) + 1):
+        _check_finite(measures["loss"].result(), "loss", at)
+        _check_finite(measures["gradient_norm"].result(), "gradient's norm", at)
     totals = jax.tree.map(lambda *x: np.sum(x, axis=0, dtype=np.float64), *window)
     return {name: total.result() for name, total in totals.items() if name != "confusion"}
+
+
+def _check_finite(value: float, what: str, step: int) -> None:
+    if not math.isfinite(value):
+        raise UserError(
+            f"The {what} is {value} at step {step}. Training stops; earlier checkpoints are intact. Lower optimizer.learning_rate, "
+            f"lengthen schedule.warmup_steps, or clip gradients with --set clip_norm=1, and start again in a new --workdir."
+        )

@@ -5,7 +5,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +14,7 @@ import jax
 
 from cnn_jax.errors import UserError
 from cnn_jax.experiment import Experiment, differences, from_json, to_json
+from cnn_jax.files import write_text
 
 # Settings without which a run is no longer the same one. Others may change between starts; the change is named.
 IDENTITY = ("model", "dataset", "loss", "seed", "embedding_size")
@@ -30,7 +30,7 @@ def read_experiment(workdir: Path) -> Experiment | None:
     try:
         return from_json(path.read_text(), str(path))
     except (FileNotFoundError, NotADirectoryError):
-        if (workdir / "checkpoints").exists():
+        if os.path.exists(workdir / "checkpoints"):
             raise UserError(
                 f"{workdir} holds checkpoints but no experiment.json, so nobody can tell what they are of. Use another --workdir."
             ) from None
@@ -78,20 +78,6 @@ def create(workdir: Path, experiment: Experiment, *, start_step: int, parallel: 
             file.write(json.dumps(record) + "\n")
     except OSError as error:
         raise UserError(f"The workdir {workdir} cannot be written: {error.strerror}. Choose another with --workdir.") from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all: to a neighbour first, then renamed over it."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except OSError:
-            Path(file.name).unlink(missing_ok=True)
-            raise
 
 
 def environment() -> dict[str, Any]:

@@ -16,7 +16,7 @@ EXPERIMENT = Experiment(
     dataset=Spec("digits"),
     augment=(Spec("random_shift", pixels=1),),
     metrics=(Spec("accuracy"), Spec("confusion")),
-    optimizer=Spec("adamw", learning_rate=3e-3, weight_decay=0.05),
+    optimizer=Spec("sgd", learning_rate=0.02, momentum=0.9, nesterov=True),
     schedule=Spec("warmup_cosine", warmup_steps=50),
     batch_size=64,
     eval_batch_size=360,

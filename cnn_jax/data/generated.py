@@ -20,6 +20,9 @@ def generated(
     `in_memory=False` passes them through the decoding path, as data sets too large for memory do.
     """
 
+    if min(*shape, num_classes, num_train, num_test) < 1 or len(shape) != 3:
+        raise ValueError(f"shape={shape} must be three sizes, and num_classes, num_train and num_test at least 1")
+
     def open_split(split: str) -> Source:
         size = {"train": train_shape or shape, "test": shape}[split]
         rng = np.random.default_rng([0, split == "train"])

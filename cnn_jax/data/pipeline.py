@@ -31,8 +31,12 @@ def train_batches(source: Source, *, seed: int, batch_size: int, start_step: int
             yield {**source[batch_indices(seed, step, batch_size, len(source))], "valid": valid}
 
 
-def eval_batches(source: Source, *, batch_size: int, workers: int) -> Iterator[Batch]:
-    """Returns every example once, in order; the last batch is filled up with zeros that `valid` marks False."""
+def eval_batches(source: Source, *, batch_size: int, workers: int, padded_size: int | None = None) -> Iterator[Batch]:
+    """Returns every example once, in order, `batch_size` at a time.
+
+    Each batch is filled up to `padded_size` (by default `batch_size`, which only the last one needs) with zeros that
+    `valid` marks False.
+    """
     n = len(source)
     if isinstance(source, DecodedSource):
         stream = grain.MapDataset.range(n).map(lambda index: source.example(index))
@@ -40,7 +44,13 @@ def eval_batches(source: Source, *, batch_size: int, workers: int) -> Iterator[B
     else:
         batches = (source[np.arange(start, min(start + batch_size, n))] for start in range(0, n, batch_size))
     for batch in batches:
-        yield _padded(batch, batch_size)
+        yield _padded(batch, padded_size or batch_size)
+
+
+def empty_batch(size: int, image_shape: tuple[int, ...]) -> Batch:
+    """Returns a batch of the form of all others, in which nothing counts: what a step is compiled for."""
+    inputs = np.zeros((size, *image_shape), np.uint8)
+    return {"inputs": inputs, "targets": np.zeros(size, np.int32), "valid": np.zeros(size, bool)}
 
 
 def _decoded(stream: grain.MapDataset, batch_size: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
@@ -60,8 +70,8 @@ def _decoded(stream: grain.MapDataset, batch_size: int, workers: int) -> Iterato
         gc.collect()  # grain's iterators are cycles that hold the last batch's shared memory until the process ends
 
 
-def _padded(batch: dict[str, np.ndarray], batch_size: int) -> Batch:
+def _padded(batch: dict[str, np.ndarray], padded_size: int) -> Batch:
     size = len(batch["targets"])
-    missing = batch_size - size
+    missing = padded_size - size
     padded = {k: np.pad(v, [(0, missing)] + [(0, 0)] * (v.ndim - 1)) if missing else v for k, v in batch.items()}
-    return {**padded, "valid": np.arange(batch_size) < size}
+    return {**padded, "valid": np.arange(padded_size) < size}

@@ -41,16 +41,16 @@ def _records(builder_or_name: type[tfds.core.DatasetBuilder] | str, split: str, 
             builder = builder_or_name(data_dir=str(folder), file_format="array_record")
         else:
             with _silenced():
-                builder = tfds.builder(builder_or_name, data_dir=str(folder), file_format="array_record", try_gcs=False)
+                try:
+                    builder = tfds.builder(builder_or_name, data_dir=str(folder), file_format="array_record", try_gcs=False)
+                except ValueError:  # the folder holds it in another format
+                    raise _unreadable(builder_or_name, str(folder / builder_or_name)) from None
         try:
             return builder.as_data_source(split=split)
         except (KeyError, NotImplementedError, AssertionError, ValueError):
-            pass  # not prepared, or not as array_record: handled below, with a message that helps
-        if (Path(builder.data_dir) / "dataset_info.json").exists() and not bundled:
-            raise UserError(
-                f"{builder.name} at {builder.data_dir} cannot be read: it was prepared in another file format than array_record, or "
-                f"without a split {split!r}. Move it away, or name another folder with --set dataset.data_dir=FOLDER. {BUNDLED}."
-            )
+            # Not prepared: done below. Prepared, but not readable: said with the way out.
+            if (Path(builder.data_dir) / "dataset_info.json").exists():
+                raise _unreadable(builder.name, builder.data_dir) from None
         if not bundled:
             _check_can_prepare(builder)
         _check_writable(folder, builder.name)
@@ -59,6 +59,13 @@ def _records(builder_or_name: type[tfds.core.DatasetBuilder] | str, split: str, 
     except OSError as error:
         raise UserError(f"Data set {builder_or_name if not bundled else builder_or_name.name}: {error}. "
                         f"Choose another folder with --set dataset.data_dir=FOLDER or TFDS_DATA_DIR.") from error  # fmt: skip
+
+
+def _unreadable(name: str, folder: str) -> UserError:
+    return UserError(
+        f"{name} in {folder} cannot be read without TensorFlow: it was prepared in another file format than array_record, or is damaged. "
+        f"Move it away to prepare it anew, or name another folder with --set dataset.data_dir=FOLDER. {BUNDLED}."
+    )
 
 
 def _prepare(builder: tfds.core.DatasetBuilder) -> None:
@@ -94,6 +101,9 @@ def _check_can_prepare(builder: tfds.core.DatasetBuilder) -> None:
             f"{where}, and preparing it needs TensorFlow (reading it does not). Install it once with 'pip install tensorflow' and run "
             f"this again with a network; or copy a folder prepared elsewhere with file_format='array_record'. {BUNDLED}."
         )
+    fetched = Path(builder.data_dir).parents[1] / "downloads"  # archives that are there already, or were put there by hand
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")) or fetched.is_dir():
+        return
     try:
         socket.create_connection(("storage.googleapis.com", 443), timeout=5).close()
     except OSError:

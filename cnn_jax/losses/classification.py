@@ -13,11 +13,16 @@ def softmax_cross_entropy(
     q is the one-hot label mixed with the uniform distribution: (1 − smoothing)·[j = label] + smoothing / k, which is
     torch's `label_smoothing`.
 
+    Raises:
+      ValueError: smoothing lies outside [0, 1).
+
     Reference: Szegedy et al., "Rethinking the Inception architecture", 2015, section 7.
 
     >>> softmax_cross_entropy(jnp.zeros((1, 4)), jnp.array([2])).item() == jnp.log(4.0).item()
     True
     """
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing={smoothing} must be at least 0 and less than 1")
     log_p = jax.nn.log_softmax(logits)
     of_label = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
     # Without smoothing a class that is all but impossible (log p of −inf) must not enter as 0 · −inf.

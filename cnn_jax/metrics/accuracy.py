@@ -7,12 +7,12 @@ from cnn_jax.metrics.mean import Mean
 
 
 def accuracy(logits: Float[Array, "b k"], labels: Int[Array, "b"], *, where: Bool[Array, "b"] | None = None) -> Mean:
-    """Returns the count of examples whose highest logit (the first, among equals) is the label's.
+    """Returns the count of examples whose highest logit (the first, among equals) is the label's; never so for NaN.
 
     >>> accuracy(jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.array([1, 1])).result()
     0.5
     """
-    return Mean.of((logits.argmax(axis=1) == labels).astype(jnp.float32), where)
+    return top_k(logits, labels, where=where, k=1)
 
 
 def top_k(logits: Float[Array, "b c"], labels: Int[Array, "b"], *, where: Bool[Array, "b"] | None = None, k: int = 5) -> Mean:

@@ -32,7 +32,7 @@ def nearest_neighbours(embeddings: np.ndarray, *, k: int = 1, block: int = 1024)
 def recall_at_k(embeddings: np.ndarray, labels: np.ndarray, *, k: int = 1) -> float:
     """Returns the share of examples that find one of their class among their k nearest others.
 
-    Examples whose label stands alone cannot, and are left out; NaN when all stand alone.
+    Examples whose label stands alone cannot, and are left out; NaN when all stand alone, or an embedding is not finite.
 
     Reference: Jégou et al., "Product quantization for nearest neighbor search", 2011; Oh Song et al. 2016.
 
@@ -40,6 +40,8 @@ def recall_at_k(embeddings: np.ndarray, labels: np.ndarray, *, k: int = 1) -> fl
     0.75
     """
     labels = np.asarray(labels)
+    if not np.isfinite(embeddings).all():
+        return float("nan")  # of a network that has diverged
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     has_mate = counts[inverse] > 1
     found = labels[nearest_neighbours(embeddings, k=k)] == labels[:, None]

@@ -63,6 +63,8 @@ def random_resized_crop(
     >>> random_resized_crop(jax.random.key(0), jnp.ones((2, 8, 8, 1)), size=4).shape
     (2, 4, 4, 1)
     """
+    if not 0 < min_area <= 1 or max_aspect < 1 or size < 1:
+        raise ValueError(f"min_area={min_area} must be in (0, 1], max_aspect={max_aspect} and size={size} at least 1")
     height, width, channels = images.shape[1:]
 
     def one(key, image):
