@@ -10,7 +10,7 @@ train: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 # What takes minutes: every offline experiment over five seeds, as its header reports it.
 slow: $(VENV)/.installed-dev

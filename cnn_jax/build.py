@@ -197,7 +197,7 @@ def _check_model(built: Built) -> None:
 
     def trace(images, targets, valid):
         outputs, _ = built.model.init_with_output(jax.random.key(0), images, train=False)
-        return [f(outputs, targets, where=valid) for f in (built.loss_fn, *built.metric_fns.values())]
+        return jax.tree.leaves([f(outputs, targets, where=valid) for f in (built.loss_fn, *built.metric_fns.values())])
 
     try:
         jax.eval_shape(trace, images, targets, valid)

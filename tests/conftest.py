@@ -12,6 +12,7 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+assert len(jax.devices()) == 4  # starts jax: a test's --num_devices must not change their number
 logging.set_verbosity(logging.ERROR)  # orbax and tfds tell absl about every file
 
 # Pure functions have their shapes checked; `b` and `k` of one call must agree.

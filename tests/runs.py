@@ -34,7 +34,6 @@ CLASSIFIER = Experiment(
     log_every=5,
     eval_every=13,
     ema_decay=0.9,
-    clip_norm=1.0,
 )
 TRIPLET = dataclasses.replace(
     CLASSIFIER,
@@ -47,13 +46,13 @@ TRIPLET = dataclasses.replace(
 )
 
 
-def run_steps(experiment: Experiment, mode: str, num_devices: int, num_steps: int) -> tuple[TrainState, list[float]]:
-    """Returns the state and the losses after some updates."""
+def run_steps(experiment: Experiment, mode: str, num_devices: int, num_steps: int) -> tuple[TrainState, list[list[float]]]:
+    """Returns the state after some updates, and each update's loss and gradient norm."""
     parallel = make_parallel(mode, num_devices)
     built = build(experiment, axis_name=parallel.axis_name)
     with_ema = experiment.ema_decay is not None
     state = parallel.replicate(init_state(built.model, built.tx, built.dataset.input_shape, experiment.seed, with_ema=with_ema))
-    compiled, losses = None, []
+    compiled, measured = None, []
     batches = train_batches(
         built.dataset.open("train"), seed=0, batch_size=experiment.batch_size, start_step=0, num_steps=num_steps, workers=0
     )
@@ -61,8 +60,8 @@ def run_steps(experiment: Experiment, mode: str, num_devices: int, num_steps: in
         batch = parallel.shard(batch)
         compiled = compiled or parallel.compile(make_step(built, parallel), state, batch, donate=True)
         state, measures = compiled(state, batch)
-        losses.append(measures["loss"].result())
-    return jax.device_get(state.replace(key=jax.random.key_data(state.key))), losses
+        measured.append([measures[name].result() for name in ("loss", "gradient_norm")])
+    return jax.device_get(state.replace(key=jax.random.key_data(state.key))), measured
 
 
 def launch(*arguments: str, **options) -> subprocess.CompletedProcess:

@@ -2,17 +2,23 @@
 
 import dataclasses
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
+import cnn_jax.evaluate
 from cnn_jax.experiment import Spec, to_json
 from cnn_jax.override import override
 from cnn_jax.train import train
 from experiments import EXPERIMENTS
-from tests.runs import CLASSIFIER, launch, launch_here
+from tests.runs import CLASSIFIER, REPOSITORY, launch, launch_here
 
 
 def test_without_arguments_it_lists_the_experiments_at_once():
@@ -23,6 +29,12 @@ def test_without_arguments_it_lists_the_experiments_at_once():
     assert result.stderr == ""
     for word in ("digits_resnet", "imagenet_resnet50", "308,074", "yes, once", "unmeasured"):
         assert word in result.stdout
+
+
+def test_listing_does_not_import_jax():
+    code = "import sys, launch; launch.list_experiments(); assert 'jax' not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_tiny_run_as_a_user_types_it(tmp_path):
@@ -117,6 +129,15 @@ MISTAKES = {
     "evaluation of unreadable checkpoints": (["--mode=evaluate", "--workdir={tmp}/unreadable"], "cannot be read"),
     "training over another run": ([T, "--workdir={run}"], "made with other settings"),
     "training over lost settings": ([T, "--workdir={tmp}/lost"], "no experiment.json"),
+    "number that is none": ([T, "--set", "optimizer.learning_rate=nan"], "not of type number"),
+    "learning rate below zero": ([T, "--set", "optimizer.learning_rate=-1"], "at least 0"),
+    "smoothing of everything": ([T, "--set", "loss.smoothing=1.5"], "less than 1"),
+    "seed too large": ([T, "--seed=9223372036854775808"], "4294967295"),
+    "no test images": ([T, "--set", "dataset=generated", "--set", "dataset.num_test=0"], "at least 1"),
+    "workdir without experiment": (["--workdir={tmp}/new"], "needs --experiment"),
+    "evaluation of an edited experiment": (["--mode=evaluate", "--workdir={tmp}/edited"], "does not describe"),
+    "evaluation of damaged metrics": (["--mode=evaluate", "--workdir={tmp}/half"], "cannot be read"),
+    "data in another format": (["--experiment=mnist_lenet5", "--set", "dataset.data_dir={tmp}/tfrecord"], "another file format"),
     "flagfile that is not there": (["--flagfile={tmp}/none"], "none"),
 }
 
@@ -125,7 +146,7 @@ MISTAKES = {
 def places(tmp_path_factory, run):
     tmp = tmp_path_factory.mktemp("mistakes")
     (tmp / "file").write_text("not a folder")
-    for name in ("foreign", "damaged", "future", "unreadable", "lost"):
+    for name in ("foreign", "damaged", "future", "unreadable", "lost", "edited"):
         (tmp / name).mkdir()
     (tmp / "foreign" / "holiday.txt").write_text("sun")
     (tmp / "damaged" / "experiment.json").write_text((run / "experiment.json").read_text()[:100])
@@ -135,6 +156,14 @@ def places(tmp_path_factory, run):
     (tmp / "unreadable" / "checkpoints" / "2" / "default").mkdir(parents=True)
     (tmp / "unreadable" / "checkpoints" / "2" / "default" / "_METADATA").write_text("{")
     (tmp / "lost" / "checkpoints").mkdir()
+    (tmp / "edited" / "experiment.json").write_text(json.dumps(fields | {"model": "resnet8"}))
+    shutil.copytree(run, tmp / "half")
+    os.truncate(tmp / "half" / "checkpoints" / "2" / "metrics" / "metrics", 5)
+    mnist = tmp / "tfrecord" / "mnist" / "3.0.1"
+    mnist.mkdir(parents=True)
+    info = {"fileFormat": "tfrecord", "name": "mnist", "version": "3.0.1"}
+    (mnist / "dataset_info.json").write_text(json.dumps(info))
+    (mnist / "features.json").write_text("{}")
     return {"tmp": str(tmp), "run": str(run)}
 
 
@@ -169,4 +198,29 @@ def test_a_new_name_starts_from_its_own_defaults(capsys):
     assert override(changed, "optimizer=adamw") == changed
     assert override(EXPERIMENTS["digits_resnet"], "metrics=top_k,accuracy").metrics == (Spec("top_k"), Spec("accuracy"))
     assert launch_here(T, "--mode=describe", "--set", "optimizer=adamw") == 0
-    assert "<- 0.9 (back to the new choice's own)" in capsys.readouterr().out
+    assert re.search(r"optimizer.momentum +\(gone\) +<- 0.9", capsys.readouterr().out)
+
+
+def test_folders_without_permission_are_named(run, capsys, monkeypatch):
+    """As root every folder may be read: the refusal is put in by hand, where the system would give it."""
+
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for target, name in ((Path, "read_text"), (Path, "mkdir")):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, refuse)
+            arguments = ["--mode=evaluate"] if name == "read_text" else [T, "--tiny"]
+            where = run if name == "read_text" else run.parent / "other"
+            assert launch_here(*arguments, f"--workdir={where}") == 1
+        assert "ermission denied" in capsys.readouterr().err
+
+
+def test_memory_that_runs_out_gets_advice(tmp_path, capsys, monkeypatch):
+    def exhausted(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes")
+
+    monkeypatch.setattr(cnn_jax.evaluate.Evaluator, "compile", exhausted)
+    assert launch_here(T, "--tiny", f"--workdir={tmp_path / 'new'}") == 1
+    assert "Lower batch_size" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

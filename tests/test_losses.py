@@ -14,8 +14,12 @@ from cnn_jax.losses.triplet import triplet_batch_all, triplet_batch_hard, triple
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def distance(x, y):
-    return float(np.sqrt(((x - y) ** 2).sum()))
+def distances(x, together=()):
+    """All Euclidean distances, in a loop; pairs in `together` are held at 0, where the derivative is taken to be 0."""
+    d = np.zeros((len(x), len(x)))
+    for i, j in np.ndindex(d.shape):
+        d[i, j] = 0 if (i, j) in together else np.sqrt(((x[i] - x[j]) ** 2).sum())
+    return d
 
 
 def cross_entropy_oracle(logits, labels, where, smoothing=0.0):
@@ -40,44 +44,41 @@ def triplets(labels, where):
                     yield a, p, q
 
 
-def batch_all_oracle(x, labels, where, margin=0.2):
-    losses = [distance(x[a], x[p]) - distance(x[a], x[n]) + margin for a, p, n in triplets(labels, where)]
+def batch_all_oracle(d, labels, where, margin=0.2):
+    losses = [d[a, p] - d[a, n] + margin for a, p, n in triplets(labels, where)]
     active = [v for v in losses if v > 0]
     return sum(active) / max(len(active), 1)
 
 
-def batch_hard_oracle(x, labels, where, margin=0.2):
+def batch_hard_oracle(d, labels, where, margin=0.2):
     anchors = sorted({a for a, _, _ in triplets(labels, where)})
     losses = []
     for a in anchors:
         mine = [(p, n) for b, p, n in triplets(labels, where) if a == b]
-        farthest = max(distance(x[a], x[p]) for p, _ in mine)
-        nearest = min(distance(x[a], x[n]) for _, n in mine)
+        farthest = max(d[a, p] for p, _ in mine)
+        nearest = min(d[a, n] for _, n in mine)
         losses.append(max(0.0, farthest - nearest + margin))
     return sum(losses) / max(len(losses), 1)
 
 
-def semi_hard_oracle(x, labels, where, margin=0.2):
+def semi_hard_oracle(d, labels, where, margin=0.2):
     losses = []
     for a, p in sorted({(a, p) for a, p, _ in triplets(labels, where)}):
-        d = distance(x[a], x[p])
-        negatives = [distance(x[a], x[n]) for b, q, n in triplets(labels, where) if (b, q) == (a, p)]
-        farther = [v for v in negatives if v > d]
-        losses.append(max(0.0, d - (min(farther) if farther else max(negatives)) + margin))
+        negatives = [d[a, n] for b, q, n in triplets(labels, where) if (b, q) == (a, p)]
+        farther = [v for v in negatives if v > d[a, p]]
+        losses.append(max(0.0, d[a, p] - (min(farther) if farther else max(negatives)) + margin))
     return sum(losses) / max(len(losses), 1)
 
 
-def contrastive_oracle(x, labels, where, margin=1.0):
+def contrastive_oracle(d, labels, where, margin=1.0):
     positive, negative = [], []
-    for i in range(len(x)):
-        for j in range(len(x)):
-            if i == j or not (where[i] and where[j]):
-                continue
-            d = distance(x[i], x[j])
-            if labels[i] == labels[j]:
-                positive.append(0.5 * d**2)
-            else:
-                negative.append(0.5 * max(0.0, margin - d) ** 2)
+    for i, j in np.ndindex(d.shape):
+        if i == j or not (where[i] and where[j]):
+            continue
+        if labels[i] == labels[j]:
+            positive.append(0.5 * d[i, j] ** 2)
+        else:
+            negative.append(0.5 * max(0.0, margin - d[i, j]) ** 2)
     return sum(positive) / max(len(positive), 1) + sum(negative) / max(len(negative), 1)
 
 
@@ -93,7 +94,7 @@ EMBEDDING_LOSSES = {
     "semi_hard": (triplet_semi_hard, semi_hard_oracle, {"margin": 0.7}),
     "contrastive": (contrastive, contrastive_oracle, {"margin": 1.7}),
 }
-CASES = ["random", "masked", "one_class", "all_different", "coincident", "all_masked", "lone_labels"]
+CASES = ["random", "masked", "one_class", "all_different", "coincident_mates", "coincident", "all_masked", "lone_labels"]
 
 
 def make_case(case, seed):
@@ -108,6 +109,9 @@ def make_case(case, seed):
         labels = np.zeros(9, int)
     elif case == "all_different":
         labels = np.arange(9)
+    elif case == "coincident_mates":
+        mates = np.flatnonzero(labels == 0)  # two, not more: at a tie of two the central difference is the mean, as jax has it
+        x[mates[1]] = x[mates[0]]
     elif case == "coincident":
         x[3], x[5] = x[0], x[0]
     elif case == "all_masked":
@@ -137,23 +141,26 @@ def test_embedding_loss_equals_its_oracle(name, case, seed):
     def mean(x):
         return masked_mean(loss_fn(x, jnp.array(labels), where=jnp.array(where), **kwargs), jnp.array(where))
 
+    together = {(i, j) for i, j in np.ndindex(9, 9) if (x[i] == x[j]).all()}
+
+    def expected(x):
+        return oracle(distances(x, together), labels, where, **kwargs)
+
     value, gradient = jax.jit(jax.value_and_grad(mean))(jnp.array(x))
-    np.testing.assert_allclose(value, oracle(x, labels, where, **kwargs), rtol=1e-9, atol=1e-12)
-    assert np.isfinite(gradient).all()
-    if case == "coincident":
-        return  # the oracle has no derivative where two embeddings coincide; that ours is finite there is the point
-    np.testing.assert_allclose(gradient, numeric_gradient(lambda v: oracle(v, labels, where, **kwargs), x), rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize("name", EMBEDDING_LOSSES)
-def test_coincident_embeddings_get_the_gradient_of_the_other_pairs(name):
-    """Where d(i, j) = 0 the subgradient 0 is taken: the gradient equals the oracle's with that pair's distance held."""
-    loss_fn, oracle, kwargs = EMBEDDING_LOSSES[name]
-    x, labels, where = make_case("coincident", 3)
-    gradient = jax.grad(lambda v: masked_mean(loss_fn(v, jnp.array(labels), **kwargs)))(jnp.array(x))
-    apart = [i for i in range(9) if i not in (0, 3, 5)]  # these have no coincident partner: differentiable for the oracle
-    expected = numeric_gradient(lambda v: oracle(v, labels, where, **kwargs), x)
-    np.testing.assert_allclose(gradient[np.array(apart)], expected[apart], rtol=1e-5, atol=1e-7)
+    if (name, case) == ("semi_hard", "coincident"):
+        # A positive and a negative at one point: whether the negative is the farther is a matter of the last bit, and the
+        # choice of the next one jumps with it. Either is the loss; it and its gradient must be finite.
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
+        return
+    np.testing.assert_allclose(value, expected(x), rtol=1e-9, atol=1e-12)
+    # Which of two points at one place is "the nearest" is a matter of the last bit: their gradients are compared summed.
+    at_one_place = np.array([[float((i, j) in together) for j in range(9)] for i in range(9)])
+    np.testing.assert_allclose(at_one_place @ gradient, at_one_place @ numeric_gradient(expected, x), rtol=1e-5, atol=1e-7)
+    with jax.enable_x64(False):  # as it trains
+        value, gradient32 = jax.value_and_grad(mean)(jnp.array(x, jnp.float32))
+    np.testing.assert_allclose(value, expected(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(at_one_place @ gradient32, at_one_place @ gradient, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", EMBEDDING_LOSSES)

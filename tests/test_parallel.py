@@ -21,7 +21,7 @@ from tests.runs import CLASSIFIER, TRIPLET, run_steps
 EXPERIMENTS = {
     "classifier": CLASSIFIER,
     "triplet": TRIPLET,
-    "accumulating": dataclasses.replace(CLASSIFIER, accumulate_steps=2),
+    "accumulating": dataclasses.replace(CLASSIFIER, accumulate_steps=2, clip_norm=0.5),
 }
 
 
@@ -33,9 +33,9 @@ def reference(name):
 @pytest.mark.parametrize(("mode", "num_devices"), [("jit", 2), ("jit", 4), ("pmap", 1), ("pmap", 2), ("pmap", 4)])
 @pytest.mark.parametrize("name", ["classifier", "triplet", "accumulating"])
 def test_devices_and_mode_do_not_change_the_numbers(name, mode, num_devices):
-    state, losses = run_steps(EXPERIMENTS[name], mode, num_devices, 3)
-    expected_state, expected_losses = reference(name)
-    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    state, measured = run_steps(EXPERIMENTS[name], mode, num_devices, 3)
+    expected_state, expected = reference(name)
+    np.testing.assert_allclose(measured, expected, rtol=1e-5)  # losses and gradient norms: a wrong factor would show
     for part in ("params", "batch_stats", "opt_state", "ema"):
         ours, theirs = (jax.tree_util.tree_leaves_with_path(getattr(s, part)) for s in (state, expected_state))
         for (path, x), (_, y) in zip(ours, theirs, strict=True):
@@ -72,9 +72,20 @@ def test_evaluation_counts_every_example_once(mode, num_devices, eval_batch_size
     np.testing.assert_allclose(evaluation.outputs, outputs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_a_loss_over_pairs_is_evaluated_alike_on_any_number_of_devices(mode):
+    figures = []
+    for num_devices in (1, 4):
+        parallel = make_parallel(mode, num_devices)
+        built = build(TRIPLET, axis_name=parallel.axis_name)
+        state = parallel.replicate(init_state(built.model, built.tx, (8, 8, 1), 0, with_ema=False))
+        figures.append(Evaluator(built, parallel, built.dataset.open("test"))(state.eval_variables).figures)
+    assert figures[0] == pytest.approx(figures[1], rel=1e-5)
+
+
 def test_accumulation_equals_one_batch_without_batch_norm():
     """With a loss that is a mean over examples and no batch statistics, micro-batches change nothing."""
-    plain = dataclasses.replace(CLASSIFIER, model=Spec("lenet5_modern"), clip_norm=None)
+    plain = dataclasses.replace(CLASSIFIER, model=Spec("lenet5_modern"), accumulate_steps=1)
     a, _ = run_steps(plain, "jit", 1, 2)
     b, _ = run_steps(dataclasses.replace(plain, accumulate_steps=4), "jit", 2, 2)
     for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):

@@ -31,5 +31,7 @@ def test_result_over_five_seeds(name, tmp_path):
         f"\n{name}: {expected.metric} mean {np.mean(values):.4f}, sd {np.std(values, ddof=1):.4f}, "
         f"min {min(values):.4f}, max {max(values):.4f} (5 seeds); whole command {np.median(times):.0f} s"
     )
-    assert min(values) >= expected.low
-    assert max(values) <= expected.high
+    assert expected.low <= np.mean(values) <= expected.high
+    if name == "digits_resnet":
+        assert np.mean(values) >= 0.990
+        assert max(times) < 90  # of the whole command, start and compilation included

@@ -7,17 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
 import pytest
 
-from cnn_jax.build import build
+from cnn_jax.build import build, resolve
 from cnn_jax.checkpoint import Checkpoints
 from cnn_jax.errors import UserError
-from cnn_jax.evaluate import restore_target
-from cnn_jax.experiment import Spec
+from cnn_jax.evaluate import evaluate_workdir, restore_target
+from cnn_jax.experiment import Spec, to_json
 from cnn_jax.parallel import make_parallel
 from cnn_jax.train import train
 from cnn_jax.workdir import read_experiment
@@ -98,7 +97,7 @@ def test_resume_on_other_devices_and_mode(tmp_path):
 
 def test_best_and_last_are_kept(tmp_path):
     experiment = dataclasses.replace(CLASSIFIER, num_steps=12, eval_every=2, log_every=4)
-    train(experiment, tmp_path)
+    train(experiment, tmp_path, num_devices=1)
     tests = [r for r in records(tmp_path) if r["split"] == "test"]
     assert [r["step"] for r in tests] == [2, 4, 6, 8, 10, 12]
     best = max(tests, key=lambda r: (r["accuracy"], r["step"]))["step"]
@@ -109,30 +108,59 @@ def test_best_and_last_are_kept(tmp_path):
 
 def test_save_every_saves_between_evaluations(tmp_path):
     experiment = dataclasses.replace(CLASSIFIER, num_steps=9, eval_every=9, save_every=4, log_every=9)
-    train(experiment, tmp_path)
+    train(experiment, tmp_path, num_devices=1)
     assert [r["step"] for r in records(tmp_path) if r["split"] == "train"] == [4, 8, 9]
     with Checkpoints(tmp_path / "checkpoints", best_by="accuracy") as checkpoints:
         assert checkpoints.steps() == [9]
 
 
 def test_another_architecture_is_refused_with_the_difference(tmp_path):
-    train(dataclasses.replace(CLASSIFIER, num_steps=2), tmp_path)
+    train(dataclasses.replace(CLASSIFIER, num_steps=2), tmp_path, num_devices=1)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
     with pytest.raises(UserError, match="model.width: 8 -> 16"):
-        train(dataclasses.replace(CLASSIFIER, model=Spec("resnet8", width=16)), tmp_path)
-    with pytest.raises(UserError, match="(?s)another model or optimizer.*opt_state.*not in the checkpoint"):
-        train(dataclasses.replace(CLASSIFIER, optimizer=Spec("adamw")), tmp_path)
+        train(dataclasses.replace(CLASSIFIER, model=Spec("resnet8", width=16)), tmp_path, num_devices=1)
+    with pytest.raises(UserError, match="(?s)another model or optimizer.*opt_state.*checkpoint"):
+        train(dataclasses.replace(CLASSIFIER, optimizer=Spec("adamw")), tmp_path, num_devices=1)
     with pytest.raises(UserError, match="seed: 0 -> 1"):
-        train(dataclasses.replace(CLASSIFIER, seed=1), tmp_path)
+        train(dataclasses.replace(CLASSIFIER, seed=1), tmp_path, num_devices=1)
     with pytest.raises(UserError, match="trained for 2 updates already"):
-        train(dataclasses.replace(CLASSIFIER, num_steps=1), tmp_path)
+        train(dataclasses.replace(CLASSIFIER, num_steps=1), tmp_path, num_devices=1)
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
+def test_settings_may_change_freely_while_nothing_is_saved(tmp_path):
+    (tmp_path / "experiment.json").write_text(to_json(CLASSIFIER))  # a run that was interrupted before its first save
+    train(dataclasses.replace(CLASSIFIER, model=Spec("resnet8", width=4), num_steps=1), tmp_path, num_devices=1)
+    assert read_experiment(tmp_path).model.kwargs["width"] == 4
+
+
+def test_clipping_can_be_turned_on_in_a_run(tmp_path, capsys):
+    train(dataclasses.replace(CLASSIFIER, num_steps=1), tmp_path, num_devices=1)
+    train(dataclasses.replace(CLASSIFIER, num_steps=2, clip_norm=1.0), tmp_path, num_devices=1)
+    assert "clip_norm: None -> 1.0" in capsys.readouterr().out
+
+
+def test_a_gradient_that_is_not_finite_is_not_saved(tmp_path):
+    """The loss before the update is fine, the update is not: nothing of it may reach the disk."""
+    explosive = dataclasses.replace(CLASSIFIER, optimizer=Spec("sgd", learning_rate=1e38), eval_every=1, log_every=1, num_steps=3)
+    with pytest.raises(UserError, match="is (nan|inf) at step 1"):
+        train(explosive, tmp_path, num_devices=1)
+    with Checkpoints(tmp_path / "checkpoints", best_by="accuracy") as checkpoints:
+        assert checkpoints.steps() == []
+
+
+def test_evaluation_beside_a_training_tidies_nothing_up(tmp_path):
+    train(dataclasses.replace(CLASSIFIER, num_steps=2), tmp_path, num_devices=1)
+    half_written = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp"
+    half_written.mkdir()
+    evaluate_workdir(tmp_path, read_experiment(tmp_path), step=None, mode="jit", num_devices=1)
+    assert half_written.exists()
+
+
 def test_harmless_changes_are_named(tmp_path, capsys):
-    train(dataclasses.replace(CLASSIFIER, num_steps=2), tmp_path)
+    train(dataclasses.replace(CLASSIFIER, num_steps=2), tmp_path, num_devices=1)
     capsys.readouterr()
-    train(dataclasses.replace(CLASSIFIER, num_steps=3, log_every=1), tmp_path)
+    train(dataclasses.replace(CLASSIFIER, num_steps=3, log_every=1), tmp_path, num_devices=1)
     out = capsys.readouterr().out
     assert "changed since the last start: num_steps: 2 -> 3" in out
     assert "changed since the last start: log_every: 5 -> 1" in out
@@ -140,9 +168,9 @@ def test_harmless_changes_are_named(tmp_path, capsys):
 
 def test_a_finished_run_says_so_and_changes_nothing(tmp_path, capsys):
     experiment = dataclasses.replace(CLASSIFIER, num_steps=2)
-    figures = train(experiment, tmp_path)
+    figures = train(experiment, tmp_path, num_devices=1)
     capsys.readouterr()
-    assert train(experiment, tmp_path) == figures
+    assert train(experiment, tmp_path, num_devices=1) == figures
     assert "nothing left to train" in capsys.readouterr().out
 
 
@@ -151,13 +179,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
         CLASSIFIER, model=Spec("lenet5_modern"), optimizer=Spec("sgd", learning_rate=1e30), clip_norm=None, num_steps=20
     )
     with pytest.raises(UserError, match=r"The loss is (nan|inf) at step [234]\."):
-        train(explosive, tmp_path)
+        train(explosive, tmp_path, num_devices=1)
     with Checkpoints(tmp_path / "checkpoints", best_by="accuracy") as checkpoints:
         assert checkpoints.steps() == []  # nothing bad was saved
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
-    train(dataclasses.replace(CLASSIFIER, num_steps=2), tmp_path)
+    train(dataclasses.replace(CLASSIFIER, num_steps=2), tmp_path, num_devices=1)
     for file in (tmp_path / "checkpoints" / "2" / "default").rglob("*"):
         if file.is_file():
             os.truncate(file, file.stat().st_size // 2)
@@ -174,26 +202,23 @@ def test_restored_states_are_the_saved_ones(tmp_path):
         checkpoints.save(state, {"accuracy": 0.5})
         overwrite = jax.jit(lambda s: s.replace(params=jax.tree.map(lambda p: p * 0 - 7, s.params)), donate_argnums=0)
         state = overwrite(state)
-        time.sleep(0)
         checkpoints.manager.wait_until_finished()
         restored = checkpoints.restore(0, restore_target(built, parallel))
     assert_trees_equal(restored.params, expected)
 
 
 def test_a_workdir_holds_what_a_result_depends_on(tmp_path):
-    train(dataclasses.replace(CLASSIFIER, num_steps=2), tmp_path)
+    train(dataclasses.replace(CLASSIFIER, num_steps=2), tmp_path, num_devices=1)
     (line,) = (tmp_path / "environment.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert record["versions"]["jax"] == jax.__version__
     assert record["git"] is None or len(record["git"]["commit"]) == 40
-    assert read_experiment(tmp_path) == dataclasses.replace(CLASSIFIER, num_steps=2)
+    assert read_experiment(tmp_path) == resolve(dataclasses.replace(CLASSIFIER, num_steps=2))
     assert list((tmp_path / "tensorboard").iterdir())
 
 
 def test_predictions_agree_with_the_figures(tmp_path):
-    from cnn_jax.evaluate import evaluate_workdir
-
-    train(dataclasses.replace(CLASSIFIER, num_steps=4), tmp_path)
+    train(dataclasses.replace(CLASSIFIER, num_steps=4), tmp_path, num_devices=1)
     evaluation = evaluate_workdir(tmp_path, read_experiment(tmp_path), step=None, mode="jit", num_devices=None)
     with open(tmp_path / "predictions.csv") as file:
         rows = list(csv.DictReader(file))
