@@ -1,5 +1,6 @@
 """The folder of a run: its experiment, its environment, its records. Nothing is written before all checks have passed."""
 
+import importlib.util
 import json
 import os
 import platform
@@ -90,6 +91,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_cores": os.cpu_count(),
         "devices": [d.device_kind for d in jax.local_devices()],
+        "image_decoder": "cv2" if importlib.util.find_spec("cv2") else "PIL",  # TFDS takes what there is; pixels can differ
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "versions": {p: metadata.version(p) for p in packages},
         "git": git_state(),

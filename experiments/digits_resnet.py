@@ -1,6 +1,10 @@
 """A small residual net on real handwritten digits: the default, and the quickest way to a true number.
 
     python launch.py --experiment=digits_resnet
+
+Result: test accuracy 0.9950 ± 0.0036 (mean and standard deviation over 5 seeds, 0 to 4; 0.9917 to 1.0000; 360 test images),
+25 s for the whole command, on two cores of an Intel Xeon, jax 0.10.2, Python 3.11,
+2026-11-21. `make slow` repeats it.
 """
 
 from cnn_jax.experiment import About, Expected, Experiment, Spec
@@ -10,6 +14,7 @@ EXPERIMENT = Experiment(
     about=About(
         shows="a residual net on bundled handwritten digits",
         num_params=308_074,
+        time="25 s, 2 cores",
         expected=Expected(metric="accuracy", low=0.985),
     ),
     model=Spec("resnet8", width=32),

@@ -1,6 +1,10 @@
 """The digits net as an embedding: images of one digit are drawn together, others pushed apart.
 
     python launch.py --experiment=digits_resnet_triplet
+
+Result: test recall@1 0.9972 ± 0.0000 (mean and standard deviation over 5 seeds, 0 to 4; 0.9972 to 0.9972; 360 test images),
+46 s for the whole command, on two cores of an Intel Xeon, jax 0.10.2, Python 3.11,
+2026-11-21. `make slow` repeats it.
 """
 
 from cnn_jax.experiment import About, Expected, Experiment, Spec
@@ -10,6 +14,7 @@ EXPERIMENT = Experiment(
     about=About(
         shows="metric learning by triplets: recall@1 on held-out images",
         num_params=315_040,
+        time="46 s, 2 cores",
         expected=Expected(metric="recall_at_1", low=0.98),
     ),
     model=Spec("resnet8", width=32),

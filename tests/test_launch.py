@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -21,11 +20,9 @@ from experiments import EXPERIMENTS
 from tests.runs import CLASSIFIER, REPOSITORY, launch, launch_here
 
 
-def test_without_arguments_it_lists_the_experiments_at_once():
-    start = time.perf_counter()
+def test_without_arguments_it_lists_the_experiments():
     result = launch()
     assert result.returncode == 0, result.stderr
-    assert time.perf_counter() - start < 3
     assert result.stderr == ""
     for word in ("digits_resnet", "imagenet_resnet50", "308,074", "yes, once", "unmeasured"):
         assert word in result.stdout
