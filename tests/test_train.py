@@ -1,6 +1,7 @@
 """Training does what it is for: small data are learned, in both precisions, with each kind of loss."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,8 @@ from tests.runs import CLASSIFIER, TRIPLET, run_steps
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_small_data_are_learned(precision, tmp_path):
-    experiment = dataclasses.replace(CLASSIFIER, precision=precision, num_steps=60, eval_every=60)
+    # The class is the bright row, so shifting would change it.
+    experiment = dataclasses.replace(CLASSIFIER, precision=precision, augment=(), num_steps=60, eval_every=60)
     assert train(experiment, tmp_path, num_devices=1)["accuracy"] > 0.9
 
 
@@ -43,7 +45,7 @@ def test_scores_are_learned_and_written(tmp_path):
 def test_the_average_is_the_formulas():
     """ema ← d·ema + (1 − d)·new, d = min(0.9, (1 + t) / (10 + t)), over params and batch_stats."""
     states = [run_steps(CLASSIFIER, "jit", 1, num_steps)[0] for num_steps in (1, 2, 3)]
-    for t, (before, after) in enumerate(zip(states, states[1:], strict=False), 1):
+    for t, (before, after) in enumerate(itertools.pairwise(states), 1):
         d = min(0.9, (1 + t) / (10 + t))
         expected = jax.tree.map(
             lambda a, n, d=d: d * a + (1 - d) * n, before.ema, {"params": after.params, "batch_stats": after.batch_stats}
