@@ -94,10 +94,11 @@ def list_experiments() -> None:
     for name, e in EXPERIMENTS.items():
         expected = e.about.expected
         result = "unmeasured" if expected is None else f"{expected.metric} ≥ {expected.low:g}"
-        network = "yes, once" if e.about.needs_network else "no"
+        network = "once" if e.about.needs_network else "no"
         rows.append([name, e.about.shows, e.dataset.name, e.about.num_params, result, e.about.time, network])
-    columns = ["experiment", "what it shows", "data", "parameters", "expected result", "time", "network"]
+    columns = ["experiment", "what it shows", "data", "parameters", "expected", "time", "network"]
     console().print(table(columns, rows))
+    print("time: the whole command on two CPU cores; network: needed once, to prepare the data\n")
     print(f"train one:    python launch.py --experiment={DEFAULT}\nlook closer:  python launch.py --experiment={DEFAULT} --mode=describe")
 
 

@@ -64,7 +64,7 @@ class About:
     shows: str
     num_params: int
     needs_network: bool = False
-    time: str = "unmeasured"
+    time: str = "-"  # of the whole command on two CPU cores
     expected: Expected | None = None
 
 

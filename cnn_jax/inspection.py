@@ -119,7 +119,7 @@ def _facts(dataset: Dataset, experiment: Experiment, num_params: int, flops: int
                                 + (f", {_bytes(_size(state.ema))} average" if state.ema else "")],
         ["memory of activations", f"about {_bytes(activations)} for a batch (layer outputs kept for the gradient)"],
         ["expected result", "unmeasured" if expected is None else f"{expected.metric} {expected.low:g} to {expected.high:g}"],
-        ["expected time", experiment.about.time],
+        ["expected time", f"{experiment.about.time} on two CPU cores"],
     ]  # fmt: skip
 
 

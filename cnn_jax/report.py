@@ -36,11 +36,11 @@ def timed(what: str) -> Iterator[None]:
 
 
 def table(columns: list[str], rows: list[list[object]], *, title: str | None = None) -> Table:
-    """Returns a table; columns of numbers are set flush right."""
-    result = Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    """Returns a table; columns of numbers are set flush right, the first column is never cut: it holds what one types."""
+    result = Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i, name in enumerate(columns):
         numeric = all(isinstance(row[i], int | float) for row in rows) and bool(rows)
-        result.add_column(name, justify="right" if numeric else "left")
+        result.add_column(name, justify="right" if numeric else "left", no_wrap=i == 0)
     for row in rows:
         result.add_row(*(number(v) if isinstance(v, int | float) else str(v) for v in row))
     return result

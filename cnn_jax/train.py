@@ -141,7 +141,7 @@ def verdict(experiment: Experiment, figures: dict[str, float], changed: list[str
     """
     expected = experiment.about.expected
     if expected is None or expected.metric not in figures:
-        return "no expected range is recorded for this experiment: its result is unmeasured"
+        return "no expected range to compare with: in this form the experiment is unmeasured"
     value = figures[expected.metric]
     inside = expected.low <= value <= expected.high
     name = expected.metric.replace("_", " ")

@@ -14,7 +14,7 @@ EXPERIMENT = Experiment(
     about=About(
         shows="the network of 1998, as published",
         num_params=60_000,
-        time="17 s, 2 cores",
+        time="17 s",
         expected=Expected(metric="accuracy", low=0.97),
     ),
     model=Spec("lenet5"),

@@ -14,7 +14,7 @@ EXPERIMENT = Experiment(
     about=About(
         shows="a residual net on bundled handwritten digits",
         num_params=308_074,
-        time="25 s, 2 cores",
+        time="25 s",
         expected=Expected(metric="accuracy", low=0.985),
     ),
     model=Spec("resnet8", width=32),

@@ -14,7 +14,7 @@ EXPERIMENT = Experiment(
     about=About(
         shows="metric learning by triplets: recall@1 on held-out images",
         num_params=315_040,
-        time="46 s, 2 cores",
+        time="46 s",
         expected=Expected(metric="recall_at_1", low=0.98),
     ),
     model=Spec("resnet8", width=32),

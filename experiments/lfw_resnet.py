@@ -14,7 +14,7 @@ EXPERIMENT = Experiment(
     about=About(
         shows="learning from 160 pictures: faces or not",
         num_params=77_234,
-        time="12 s, 2 cores",
+        time="12 s",
         expected=Expected(metric="accuracy", low=0.95),
     ),
     model=Spec("resnet8"),
