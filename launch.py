@@ -116,7 +116,7 @@ def train() -> None:
     from cnn_jax import runtime
 
     runtime.set_up(_NUM_DEVICES.value)
-    from cnn_jax.build import resolve
+    from cnn_jax.check import resolve
     from cnn_jax.report import say
     from cnn_jax.train import train as train_experiment
     from cnn_jax.train import verdict
@@ -159,7 +159,7 @@ MODES = {"train": train, "evaluate": evaluate, "list": list_experiments, "descri
 
 def _chosen() -> tuple[Experiment, Experiment]:
     """The experiment with --tiny, --set and --seed applied, in this order, and as it is registered."""
-    from cnn_jax.build import check
+    from cnn_jax.check import check
     from cnn_jax.override import override_all
     from cnn_jax.tiny import tiny
 

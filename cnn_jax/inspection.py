@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from rich.console import Group
 from rich.text import Text
 
-from cnn_jax.build import build, option, resolve
+from cnn_jax.build import build
+from cnn_jax.check import option, resolve
 from cnn_jax.data.dataset import Dataset
 from cnn_jax.experiment import Experiment, Spec, flatten
 from cnn_jax.registry import BY_FIELD

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from cnn_jax.build import option
+from cnn_jax.check import option
 from cnn_jax.experiment import Experiment, Spec
 from cnn_jax.registry import DATASETS
 

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from cnn_jax import workdir as folder
-from cnn_jax.build import Built, build, resolve
+from cnn_jax.build import Built, build
+from cnn_jax.check import resolve
 from cnn_jax.checkpoint import Checkpoints
 from cnn_jax.data.pipeline import empty_batch, train_batches
 from cnn_jax.errors import UserError

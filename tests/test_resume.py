@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from cnn_jax.build import build, resolve
+from cnn_jax.build import build
+from cnn_jax.check import resolve
 from cnn_jax.checkpoint import Checkpoints
 from cnn_jax.errors import UserError
 from cnn_jax.evaluate import evaluate_workdir, restore_target

@@ -1,0 +1,80 @@
+"""What can be told from names, options and numbers alone: refused, or written out in full, before anything is built."""
+
+import dataclasses
+import typing
+from typing import Any
+
+from cnn_jax.errors import UserError, unknown
+from cnn_jax.experiment import Experiment, Spec
+from cnn_jax.options import fits, options, wrong_type
+from cnn_jax.registry import BY_FIELD
+
+_AT_LEAST_ONE = ("batch_size", "eval_batch_size", "num_steps", "log_every", "eval_every", "accumulate_steps", "embedding_size")
+
+
+def resolve(experiment: Experiment) -> Experiment:
+    """Returns the experiment with every option written out, defaults included.
+
+    So it is saved: another default in a later version must not change what a workdir holds.
+    """
+
+    def full(spec: Spec, field: str) -> Spec:
+        defaults = {n: o.default for n, o in options(BY_FIELD[field][spec.name]).items() if not o.required}
+        return Spec(spec.name, **{**defaults, **spec.kwargs})
+
+    check(experiment)
+    values = {f: getattr(experiment, f) for f in BY_FIELD}
+    resolved = {f: full(v, f) if isinstance(v, Spec) else tuple(full(s, f) for s in v) for f, v in values.items()}
+    return dataclasses.replace(experiment, **resolved)
+
+
+def label(spec: Spec, field: str) -> str:
+    """Returns a metric's name in logs and tables: top_k with k=5 is "top_5"."""
+    k = option(spec, field, "k")
+    return spec.name if k is None else spec.name.removesuffix("_k") + f"_{k}"
+
+
+def option(spec: Spec, field: str, name: str) -> Any:
+    """Returns the value of a spec's option, its default where it is not set, None where there is no such option."""
+    known = options(BY_FIELD[field][spec.name])
+    return spec.kwargs.get(name, known[name].default if name in known else None)
+
+
+def check(experiment: Experiment) -> None:
+    """Raises UserError unless every name is registered, every option known and of its type, every number in range."""
+    hints = typing.get_type_hints(Experiment)
+    for field in dataclasses.fields(experiment):
+        value = getattr(experiment, field.name)
+        if field.name in BY_FIELD:
+            for spec in (value,) if isinstance(value, Spec) else value:
+                _check_spec(spec, field.name)
+        elif field.name not in ("name", "about") and not fits(value, hints[field.name]):
+            raise wrong_type(field.name, value, hints[field.name])
+    for name in (*_AT_LEAST_ONE, *(["save_every"] if experiment.save_every is not None else [])):
+        if getattr(experiment, name) < 1:
+            raise UserError(f"{name}={getattr(experiment, name)} must be at least 1.")
+    if experiment.batch_size % experiment.accumulate_steps:
+        raise UserError(
+            f"batch_size={experiment.batch_size} cannot be split into accumulate_steps={experiment.accumulate_steps} equal "
+            f"micro-batches. Choose a divisor of the batch size."
+        )
+    if not 0 <= experiment.seed < 2**32:
+        raise UserError(f"seed={experiment.seed} must be from 0 to 4294967295 (2³² − 1).")
+    if experiment.workers < 0:
+        raise UserError(f"workers={experiment.workers} must not be negative; 0 decodes in the main process.")
+    if experiment.ema_decay is not None and not 0 < experiment.ema_decay < 1:
+        raise UserError(f"ema_decay={experiment.ema_decay} must lie between 0 and 1; none turns it off.")
+    if experiment.clip_norm is not None and not experiment.clip_norm > 0:
+        raise UserError(f"clip_norm={experiment.clip_norm} must be positive; none turns it off.")
+
+
+def _check_spec(spec: Spec, field: str) -> None:
+    registry = BY_FIELD[field]
+    if spec.name not in registry:
+        raise unknown(field, spec.name, registry)
+    allowed = options(registry[spec.name])
+    for key, value in spec.kwargs.items():
+        if key not in allowed:
+            raise unknown(f"option of {field} {spec.name}", key, allowed)
+        if not fits(value, allowed[key].type):
+            raise wrong_type(f"{field}.{key}", value, allowed[key].type)
