@@ -71,6 +71,9 @@ class ResNet(nn.Module):
       zero_init_residual: each block starts as the identity (Goyal et al. 2017), its last BatchNorm scale being zero.
       dtype: of the computation; parameters and statistics are float32.
       axis_name: the device axis of BatchNorm, under pmap only.
+
+    Raises:
+      ValueError: a width or a number of blocks below one.
     """
 
     num_outputs: int
@@ -84,6 +87,8 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        if min(self.width, *self.stage_sizes, len(self.stage_sizes)) < 1:
+            raise ValueError(f"width={self.width} and each of stage_sizes={self.stage_sizes} must be at least 1")
         conv = partial(Conv, use_bias=False, dtype=self.dtype)
         norm = partial(BatchNorm, axis_name=self.axis_name)
         last_scale_init = zeros if self.zero_init_residual else ones
