@@ -49,7 +49,8 @@ whole = module.train_batches
 def mortal(*arguments, **settings):
     for step, batch in enumerate(whole(*arguments, **settings), settings["start_step"] + 1):
         if step == {die_at}:
-            import time; time.sleep({grace})  # the save in the background may or may not be done
+            while {saved!r} and not Path({saved!r}).exists():
+                pass  # orbax renames a checkpoint into place once all of it is written
             os.kill(os.getpid(), signal.SIGKILL)
         yield batch
 module.train_batches = mortal
@@ -57,9 +58,10 @@ module.train(runs.{experiment}, Path({workdir!r}), num_devices=1)
 """
 
 
-def train_and_kill(experiment: str, workdir, die_at: int, grace: float = 2.0):
-    """Trains in a process of its own that kills itself, SIGKILL, before update `die_at`."""
-    code = _KILLED.format(die_at=die_at, experiment=experiment, workdir=str(workdir), grace=grace)
+def train_and_kill(experiment: str, workdir, die_at: int, saved: int | None):
+    """Trains in a process of its own that kills itself, SIGKILL, before update `die_at`, once `saved` is on disk."""
+    place = str(workdir / "checkpoints" / str(saved)) if saved else ""
+    code = _KILLED.format(die_at=die_at, experiment=experiment, workdir=str(workdir), saved=place)
     result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == -signal.SIGKILL, result.stderr[-2000:]
 
@@ -68,7 +70,7 @@ def train_and_kill(experiment: str, workdir, die_at: int, grace: float = 2.0):
 def test_kill_and_resume_equals_a_run_in_one_go(name, tmp_path, capsys):
     experiment = {"CLASSIFIER": CLASSIFIER, "TRIPLET": TRIPLET}[name]
     figures = train(experiment, tmp_path / "whole", num_devices=1)
-    train_and_kill(name, tmp_path / "killed", die_at=18)  # saved at 13; five updates are lost and made again
+    train_and_kill(name, tmp_path / "killed", die_at=18, saved=13)  # saved at 13; five updates are lost and made again
     capsys.readouterr()
     assert train(experiment, tmp_path / "killed", num_devices=1) == figures
     assert "continuing after step 13 of 30" in capsys.readouterr().out
@@ -83,7 +85,7 @@ def test_kill_and_resume_equals_a_run_in_one_go(name, tmp_path, capsys):
 def test_a_save_cut_short_is_not_used(tmp_path):
     """Killed at once after asking for the save at 13: whatever is on disk, the run goes on and ends the same."""
     train(CLASSIFIER, tmp_path / "whole", num_devices=1)
-    train_and_kill("CLASSIFIER", tmp_path / "killed", die_at=14, grace=0.0)
+    train_and_kill("CLASSIFIER", tmp_path / "killed", die_at=14, saved=None)
     train(CLASSIFIER, tmp_path / "killed", num_devices=1)
     assert_trees_equal(final_state(tmp_path / "whole"), final_state(tmp_path / "killed"))
 
