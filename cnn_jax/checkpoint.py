@@ -128,7 +128,7 @@ class Checkpoints:
         try:
             target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
             return self.manager.restore(step, args=ocp.args.StandardRestore(target))
-        except Exception as error:
+        except Exception as error:  # as above
             raise self._read_error(step, error) from error
 
     def _goodness(self, metrics: dict[str, float]) -> float:
