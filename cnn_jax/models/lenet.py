@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.initializers import Initializer, variance_scaling, zeros
 
-from cnn_jax.layers import Conv, Dense
+from cnn_jax.layers import Conv, Dense, Head
 from cnn_jax.ops.conv import correlate
 from cnn_jax.ops.pool import average_pool, max_pool
 
@@ -65,7 +65,7 @@ class LeNet5Modern(nn.Module):
         x = x.reshape(x.shape[0], -1)
         for features, name in ((120, "dense1"), (84, "dense2")):
             x = nn.relu(Dense(features, dtype=self.dtype, name=name)(x))
-        return jnp.asarray(Dense(self.num_outputs, dtype=self.dtype, name="head")(x), jnp.float32)
+        return Head(self.num_outputs, dtype=self.dtype, name="head")(x)
 
 
 class _Subsample(nn.Module):

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.initializers import ones, zeros
 
-from cnn_jax.layers import BatchNorm, Conv, Dense
+from cnn_jax.layers import BatchNorm, Conv, Head
 from cnn_jax.ops.pool import global_average_pool, max_pool
 
 
@@ -105,7 +105,7 @@ class ResNet(nn.Module):
                 block = partial(self.block, conv=conv, norm=norm, last_scale_init=last_scale_init)
                 x = block(self.width * 2**i, stride, name=f"stage{i + 1}_block{j + 1}")(x, train)
         x = global_average_pool(x)
-        return jnp.asarray(Dense(self.num_outputs, dtype=self.dtype, name="head")(x), jnp.float32)
+        return Head(self.num_outputs, dtype=self.dtype, name="head")(x)
 
 
 resnet18 = partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock)

@@ -1,0 +1,43 @@
+"""Fully connected layers: a hidden one, and the head that every network ends in."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen.initializers import Initializer, variance_scaling, zeros
+
+# 1/√fan_in, LeCun et al. 1998: for layers that are not followed by a rectifier.
+lecun_normal = variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+class Dense(nn.Module):
+    """y = x·W + b over the last axis. Parameters: `kernel` [c_in, features], `bias` [features]."""
+
+    features: int
+    kernel_init: Initializer = lecun_normal
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", zeros, (self.features,), jnp.float32)
+        return jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype) + jnp.asarray(bias, self.dtype)[None]
+
+
+class Head(nn.Module):
+    """The last layer of every network, named "head": `Dense`, in float32 whatever came before.
+
+    With `features=0` there is none: the network then returns what the head would have read, [b, c].
+    """
+
+    features: int
+    kernel_init: Initializer = lecun_normal
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        if self.features == 0:
+            return jnp.asarray(x, jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", zeros, (self.features,), jnp.float32)
+        return jnp.asarray(jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype), jnp.float32) + bias[None]
