@@ -1,4 +1,4 @@
-"""Convolution layers: correlation with learned kernels in 1-D, 2-D and 3-D."""
+"""Convolution layers with learned kernels, in 1-D, 2-D and 3-D: dense, depthwise, separable, transposed, standardised."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,24 +7,28 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.initializers import Initializer, variance_scaling, zeros
 
-from cnn_jax.ops.conv import correlate
+from cnn_jax.ops.conv import correlate, transposed_correlate
+from cnn_jax.ops.padding import Border, Padding, PerAxis
 
 # He et al. 2015 ("Delving deep into rectifiers"), counted over outputs as torchvision's residual nets do.
 he_normal_fan_out = variance_scaling(2.0, "fan_out", "normal")
 
 
 class Conv(nn.Module):
-    """Correlation with a learned bank of kernels in 1-D, 2-D or 3-D: [b, *space, c_in] -> [b, *space, features].
+    """Correlation with a learned bank of kernels: [b, *space, c_in] -> [b, *space, features].
 
     Parameters: `kernel` [*window, c_in // groups, features] and, unless turned off, `bias` [features].
     The options are those of `ops.conv.correlate`; the number of window sizes gives the number of spatial axes.
+    Depthwise: `groups` = c_in. Causal in time: `padding="CAUSAL"`.
     """
 
     features: int
     window: Sequence[int]
-    stride: int | Sequence[int] = 1
-    padding: Any = "SAME"
-    dilation: int | Sequence[int] = 1
+    stride: PerAxis = 1
+    padding: Padding = "SAME"
+    border: Border = "zeros"
+    dilation: PerAxis = 1
+    input_dilation: PerAxis = 1
     groups: int = 1
     use_bias: bool = True
     kernel_init: Initializer = he_normal_fan_out
@@ -32,11 +36,126 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        shape = (*self.window, x.shape[-1] // self.groups, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        x, kernel = jnp.asarray(x, self.dtype), jnp.asarray(kernel, self.dtype)
-        y = correlate(x, kernel, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups)
-        if self.use_bias:
-            bias = self.param("bias", zeros, (self.features,), jnp.float32)
-            y = y + jnp.asarray(bias, self.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        _check(self, x)
+        kernel = self.param("kernel", self.kernel_init, (*self.window, x.shape[-1] // self.groups, self.features), jnp.float32)
+        y = correlate(
+            jnp.asarray(x, self.dtype),
+            jnp.asarray(self.prepare(kernel), self.dtype),
+            stride=self.stride,
+            padding=self.padding,
+            border=self.border,
+            dilation=self.dilation,
+            input_dilation=self.input_dilation,
+            groups=self.groups,
+        )
+        return _with_bias(self, y)
+
+    def prepare(self, kernel):
+        """Returns the kernel that is used, from the one that is learned."""
+        return kernel
+
+
+class StandardisedConv(Conv):
+    """`Conv` whose kernels have mean 0 and variance 1 for each output channel before they are used.
+
+    Reference: Qiao et al., "Micro-batch training with batch-channel normalization and weight standardization", 2019.
+    """
+
+    def prepare(self, kernel):
+        from cnn_jax.ops.norm import standardise_weights
+
+        return standardise_weights(kernel)
+
+
+class SeparableConv(nn.Module):
+    """A depthwise convolution and a 1×1 one that mixes the channels: k·c + c·features weights instead of k·c·features.
+
+    Parameters: `depthwise/kernel` [*window, 1, c_in · multiplier], `pointwise/kernel` [1…, c_in · multiplier, features] and
+    `pointwise/bias` [features]. Stride, padding and dilation are of the depthwise part.
+
+    Reference: Chollet, "Xception", 2016.
+    """
+
+    features: int
+    window: Sequence[int]
+    stride: PerAxis = 1
+    padding: Padding = "SAME"
+    border: Border = "zeros"
+    dilation: PerAxis = 1
+    multiplier: int = 1
+    use_bias: bool = True
+    kernel_init: Initializer = he_normal_fan_out
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        c = x.shape[-1]
+        x = Conv(
+            c * self.multiplier,
+            self.window,
+            stride=self.stride,
+            padding=self.padding,
+            border=self.border,
+            dilation=self.dilation,
+            groups=c,
+            use_bias=False,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            name="depthwise",
+        )(x)
+        ones = (1,) * len(self.window)
+        return Conv(
+            self.features, ones, padding=0, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype, name="pointwise"
+        )(x)
+
+
+class ConvTranspose(nn.Module):
+    """The transpose of a strided convolution, which enlarges: [b, *space, c_in] -> [b, *larger, features]. torch's ConvTranspose.
+
+    Parameters: `kernel` [*window, c_in // groups, features], `bias` [features]. Options of `ops.conv.transposed_correlate`.
+    """
+
+    features: int
+    window: Sequence[int]
+    stride: PerAxis = 1
+    padding: Padding = "SAME"
+    output_padding: PerAxis = 0
+    dilation: PerAxis = 1
+    groups: int = 1
+    use_bias: bool = True
+    kernel_init: Initializer = he_normal_fan_out
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        _check(self, x)
+        kernel = self.param("kernel", self.kernel_init, (*self.window, x.shape[-1] // self.groups, self.features), jnp.float32)
+        y = transposed_correlate(
+            jnp.asarray(x, self.dtype),
+            jnp.asarray(kernel, self.dtype),
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=self.output_padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        return _with_bias(self, y)
+
+
+def _check(layer: nn.Module, x) -> None:
+    """Refuses what would fail later, or not at all, with another name on it."""
+    if layer.features < 1:
+        raise ValueError(f"features={layer.features} must be at least 1")
+    if x.ndim != len(layer.window) + 2:
+        raise ValueError(
+            f"window={tuple(layer.window)} is for inputs [b, *space, c] with {len(layer.window)} spatial axes, got shape {x.shape}"
+        )
+    if layer.groups < 1 or x.shape[-1] % layer.groups or layer.features % layer.groups:
+        raise ValueError(f"groups={layer.groups} must divide the {x.shape[-1]} input channels and features={layer.features}")
+
+
+def _with_bias(layer: nn.Module, y):
+    if not layer.use_bias:
         return y
+    bias = layer.param("bias", zeros, (layer.features,), jnp.float32)
+    return y + jnp.asarray(bias, layer.dtype).reshape((1,) * (y.ndim - 1) + (-1,))

@@ -1,9 +1,12 @@
-"""Convolution of the networks' kind (correlation) in one, two or three dimensions, channels last."""
+"""Convolution in one, two or three dimensions, channels last: correlation, true convolution, depthwise, separable, transposed.
 
-from collections.abc import Sequence
+Networks compute *correlation* and call it convolution; `convolve` is the operation of mathematics, with the kernel reversed.
+"""
 
 import jax
 from jax import lax
+
+from cnn_jax.ops.padding import Border, Padding, PerAxis, explicit_padding, pad_space, per_axis
 
 # Spatial letters by number of spatial dimensions: NWC, NHWC, NDHWC.
 _SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
@@ -13,9 +16,11 @@ def correlate(
     inputs: jax.Array,
     kernel: jax.Array,
     *,
-    stride: int | Sequence[int] = 1,
-    padding: str | int | Sequence[int | tuple[int, int]] = "VALID",
-    dilation: int | Sequence[int] = 1,
+    stride: PerAxis = 1,
+    padding: Padding = "VALID",
+    border: Border = "zeros",
+    dilation: PerAxis = 1,
+    input_dilation: PerAxis = 1,
     groups: int = 1,
 ) -> jax.Array:
     """Returns the cross-correlation of `inputs` with a bank of kernels, what network papers call convolution.
@@ -27,50 +32,181 @@ def correlate(
       inputs: [b, *space, c_in] with one to three spatial axes.
       kernel: [*window, c_in // groups, c_out].
       stride: one number, or one for each spatial axis.
-      padding: "VALID" (none), "SAME" (output ⌈size / stride⌉), a number of zeros for both sides of each axis (torch's
-        meaning), or one such number or (before, after) pair for each spatial axis.
+      padding: "VALID" (none), "SAME" (output ⌈size / stride⌉), "CAUSAL" (1-D: the past only), a number for both sides of each
+        axis (torch's meaning), or one such number or (before, after) pair for each axis.
+      border: the padding's values: "zeros", "reflect", "replicate" or "circular".
       dilation: spacing of the kernel's taps.
+      input_dilation: spacing of the inputs, zeros between them ("fractional stride"); size becomes (size − 1)·input_dilation + 1.
       groups: the channels are split in so many groups that do not see each other.
 
     Raises:
-      ValueError: the ranks or channel counts do not fit.
+      ValueError: ranks, channel counts or sizes do not fit; names the argument, its value and what would.
 
     Reference: Dumoulin & Visin, "A guide to convolution arithmetic for deep learning", 2016.
+
+    A 3×3 kernel sliding over a 4×4 image, stride 1, gives a 2×2 map:
 
     >>> import jax.numpy as jnp
     >>> image = jnp.arange(16.0).reshape(1, 4, 4, 1)
     >>> correlate(image, jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
     [[45.0, 54.0], [81.0, 90.0]]
     """
-    num_space = inputs.ndim - 2
-    if num_space not in _SPATIAL:
-        raise ValueError(f"inputs must be [b, *space, c] with 1 to 3 spatial axes, got shape {inputs.shape}")
-    if kernel.ndim != num_space + 2:
-        raise ValueError(f"kernel must be [*window, c_in/groups, c_out] of rank {num_space + 2}, got shape {kernel.shape}")
-    if inputs.shape[-1] != kernel.shape[-2] * groups or kernel.shape[-1] % groups:
-        raise ValueError(
-            f"{inputs.shape[-1]} input channels do not fit a kernel {kernel.shape} in {groups} group(s): "
-            f"c_in must be kernel.shape[-2] * groups, and groups must divide c_out"
-        )
-    space = _SPATIAL[num_space]
+    num_space = _check_channels(inputs, kernel, groups)
+    stride = per_axis(stride, num_space, "stride")
+    dilation = per_axis(dilation, num_space, "dilation")
+    input_dilation = per_axis(input_dilation, num_space, "input_dilation")
+    window = kernel.shape[:-2]
+    sizes = tuple((n - 1) * d + 1 if n else 0 for n, d in zip(inputs.shape[1:-1], input_dilation, strict=True))
+    pads = explicit_padding(padding, sizes, window, stride, dilation)
+    for size, (before, after), k, d in zip(sizes, pads, window, dilation, strict=True):
+        if (k - 1) * d + 1 > size + before + after:
+            raise ValueError(
+                f"window {window} with dilation {dilation} spans {(k - 1) * d + 1} positions, but the input has {size} and "
+                f"padding={padding} adds {before + after}: a larger input, more padding or a smaller window is needed"
+            )
+    if border != "zeros":
+        if max(input_dilation) > 1:
+            raise ValueError(f"border={border!r} with input_dilation={input_dilation}: spread inputs have a border of zeros only")
+        inputs, pads = pad_space(inputs, pads, border=border), [(0, 0)] * num_space
+    return _conv(inputs, kernel, stride, pads, input_dilation, dilation, groups)
+
+
+def convolve(inputs: jax.Array, kernel: jax.Array, **options) -> jax.Array:
+    """Returns the true convolution: y[n, i, o] = Σ_k Σ_c x[n, i·stride − k·dilation + …, c] · w[k, c, o], kernels reversed in space.
+
+    It is `correlate` with the kernel mirrored along each spatial axis, and takes the same options. Unlike correlation it
+    is commutative and associative. The output at i lines up with the same window of the input as correlation's.
+
+    >>> import jax.numpy as jnp
+    >>> signal, kernel = jnp.array([1.0, 0.0, 0.0, 2.0]), jnp.array([1.0, 10.0])
+    >>> [f(signal.reshape(1, 4, 1), kernel.reshape(2, 1, 1), padding=1)[0, :, 0].tolist() for f in (convolve, correlate)]
+    [[1.0, 10.0, 0.0, 2.0, 20.0], [10.0, 1.0, 0.0, 20.0, 2.0]]
+    """
+    return correlate(inputs, lax.rev(kernel, tuple(range(kernel.ndim - 2))), **options)
+
+
+def depthwise_correlate(inputs: jax.Array, kernel: jax.Array, **options) -> jax.Array:
+    """Returns each channel correlated with kernels of its own: y[n, i, c·m + j] = Σ_k x[n, i + k, c] · w[k, c, j].
+
+    Args:
+      kernel: [*window, c, m]: m kernels (the multiplier) for each of the c channels.
+      options: those of `correlate`, but `groups`.
+
+    >>> import jax.numpy as jnp
+    >>> depthwise_correlate(jnp.ones((1, 3, 2)), jnp.array([[[1.0], [10.0]], [[2.0], [20.0]]])).tolist()
+    [[[3.0, 30.0], [3.0, 30.0]]]
+    """
+    *window, channels, multiplier = kernel.shape
+    if inputs.shape[-1] != channels:
+        raise ValueError(f"kernel {kernel.shape} holds kernels for {channels} channels, inputs {inputs.shape} have {inputs.shape[-1]}")
+    return correlate(inputs, kernel.reshape(*window, 1, channels * multiplier), groups=channels, **options)
+
+
+def separable_correlate(inputs: jax.Array, depthwise_kernel: jax.Array, pointwise_kernel: jax.Array, **options) -> jax.Array:
+    """Returns a depthwise correlation followed by a 1×1 one that mixes the channels.
+
+    Args:
+      depthwise_kernel: [*window, c_in, m].
+      pointwise_kernel: [c_in · m, c_out].
+      options: of the depthwise part, as in `correlate`.
+
+    Reference: Chollet, "Xception", 2016.
+
+    >>> import jax.numpy as jnp
+    >>> separable_correlate(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 1)), jnp.ones((2, 5))).shape
+    (1, 2, 2, 5)
+    """
+    maps = depthwise_correlate(inputs, depthwise_kernel, **options)
+    return correlate(maps, pointwise_kernel.reshape((1,) * (inputs.ndim - 2) + pointwise_kernel.shape))
+
+
+def transposed_correlate(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = "VALID",
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> jax.Array:
+    """Returns the transpose of strided correlation: each input spreads its kernel over the output ("deconvolution").
+
+    y[n, j, o] = Σ x[n, i, c] · w[k, c, o] over all i, k with i·stride + k·dilation − padding = j. It is the gradient of
+    `correlate` with respect to its inputs, for the kernel with its two channel axes swapped; torch's ConvTranspose.
+    The output has (size − 1)·stride + k_eff − pads + output_padding positions.
+
+    Args:
+      inputs: [b, *space, c_in].
+      kernel: [*window, c_in // groups, c_out].
+      padding: what is cut off the output: "VALID" (nothing), "SAME" (so that the output has size · stride positions), or numbers
+        as in `correlate`.
+      output_padding: positions added at the end of each axis, fewer than stride or dilation: several input sizes of a strided
+        correlation share one output size, and this says which is meant.
+
+    >>> import jax.numpy as jnp
+    >>> transposed_correlate(jnp.array([1.0, 2.0]).reshape(1, 2, 1), jnp.ones((3, 1, 1)), stride=2)[0, :, 0].tolist()
+    [1.0, 1.0, 3.0, 2.0, 2.0]
+    """
+    num_space = _check_channels(inputs, kernel, groups)
+    window, sizes = kernel.shape[:-2], inputs.shape[1:-1]
+    stride, dilation = per_axis(stride, num_space, "stride"), per_axis(dilation, num_space, "dilation")
+    extra = per_axis(output_padding, num_space, "output_padding", least=0)
+    cut = transposed_padding(padding, sizes, window, stride, dilation)
+    pads = []
+    for n, k, s, d, e, (before, after) in zip(sizes, window, stride, dilation, extra, cut, strict=True):
+        if e and e >= max(s, d):
+            raise ValueError(f"output_padding={output_padding} must be smaller than the stride {stride} or the dilation {dilation}")
+        reach = (k - 1) * d
+        if (n - 1) * s + reach + 1 - before - after + e < 1:
+            raise ValueError(f"padding={padding} cuts off the whole output: {n} inputs, window {window}, stride {stride}")
+        pads.append((reach - before, reach - after + e))
+    return _conv(inputs, lax.rev(kernel, tuple(range(num_space))), (1,) * num_space, pads, stride, dilation, groups)
+
+
+def transposed_padding(padding: Padding, sizes, window, stride, dilation) -> list[tuple[int, int]]:
+    """Returns what `transposed_correlate` cuts off each end of each axis.
+
+    >>> transposed_padding("SAME", (4,), (3,), (2,), (1,))
+    [(0, 1)]
+    """
+    if not isinstance(padding, str):
+        return explicit_padding(padding, sizes, window, stride, dilation)
+    if padding.upper() not in ("VALID", "SAME"):
+        raise ValueError(f"padding={padding!r} is unknown: VALID, SAME, a number, or numbers or pairs for each axis")
+    if padding.upper() == "VALID":
+        return [(0, 0)] * len(sizes)
+    surplus = [(k - 1) * d + 1 - s for k, s, d in zip(window, stride, dilation, strict=True)]
+    # A kernel narrower than its stride leaves gaps: nothing is cut, the missing positions are added after the last.
+    return [(p // 2, p - p // 2) if p > 0 else (0, p) for p in surplus]
+
+
+def _conv(inputs, kernel, stride, pads, input_dilation, dilation, groups: int) -> jax.Array:
+    space = _SPATIAL[inputs.ndim - 2]
     return lax.conv_general_dilated(
         inputs,
         kernel,
-        window_strides=_per_axis(stride, num_space),
-        padding=_explicit(padding, num_space),
-        rhs_dilation=_per_axis(dilation, num_space),
+        window_strides=stride,
+        padding=pads,
+        lhs_dilation=input_dilation,
+        rhs_dilation=dilation,
         dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
         feature_group_count=groups,
     )
 
 
-def _per_axis(value: int | Sequence[int], num_space: int) -> tuple[int, ...]:
-    return (value,) * num_space if isinstance(value, int) else tuple(value)
-
-
-def _explicit(padding, num_space: int):
-    if isinstance(padding, str):
-        return padding
-    if isinstance(padding, int):
-        padding = (padding,) * num_space
-    return [(p, p) if isinstance(p, int) else tuple(p) for p in padding]
+def _check_channels(inputs: jax.Array, kernel: jax.Array, groups: int) -> int:
+    """The number of spatial axes; ValueError where inputs, kernel and groups do not fit."""
+    num_space = inputs.ndim - 2
+    if num_space not in _SPATIAL:
+        raise ValueError(f"inputs must be [b, *space, c] with 1 to 3 spatial axes, got shape {inputs.shape}")
+    if kernel.ndim != num_space + 2:
+        raise ValueError(f"kernel must be [*window, c_in/groups, c_out] of rank {num_space + 2}, got shape {kernel.shape}")
+    if groups < 1:
+        raise ValueError(f"groups={groups} must be at least 1")
+    if inputs.shape[-1] != kernel.shape[-2] * groups or kernel.shape[-1] % groups:
+        raise ValueError(
+            f"{inputs.shape[-1]} input channels do not fit a kernel {kernel.shape} in groups={groups}: "
+            f"c_in must be kernel.shape[-2] * groups, and groups must divide c_out"
+        )
+    return num_space

@@ -1,0 +1,107 @@
+"""The arithmetic of a convolution: output shape, weights, neurons, connections, multiply-adds. Whole numbers, no arrays."""
+
+import math
+from collections.abc import Sequence
+
+from cnn_jax.ops.conv import transposed_padding
+from cnn_jax.ops.padding import Padding, PerAxis, explicit_padding, per_axis
+
+
+def output_sizes(
+    sizes: Sequence[int], window: Sequence[int], *, stride: PerAxis = 1, padding: Padding = "VALID", dilation: PerAxis = 1
+) -> tuple[int, ...]:
+    """Returns the positions of a convolution or pooling along each axis: ⌈(n + p − k_eff + 1) / s⌉, k_eff = (k − 1)·dilation + 1.
+
+    The same number is ⌊(n + p − k_eff) / s⌋ + 1. Arguments as in `correlate`.
+
+    >>> output_sizes((224, 224), (7, 7), stride=2, padding=3)
+    (112, 112)
+    """
+    n = len(sizes)
+    stride, dilation = per_axis(stride, n, "stride"), per_axis(dilation, n, "dilation")
+    pads = explicit_padding(padding, sizes, window, stride, dilation)
+    spans = [size + sum(pair) - (k - 1) * d for size, pair, k, d in zip(sizes, pads, window, dilation, strict=True)]
+    if min(spans) < 1:
+        raise ValueError(f"window {tuple(window)} with dilation {dilation} does not fit sizes {tuple(sizes)} with padding={padding}")
+    return tuple(-(-span // s) for span, s in zip(spans, stride, strict=True))
+
+
+def transposed_output_sizes(
+    sizes: Sequence[int],
+    window: Sequence[int],
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = "VALID",
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
+) -> tuple[int, ...]:
+    """Returns the positions of a transposed convolution along each axis: (n − 1)·s + k_eff − pads + output_padding.
+
+    >>> transposed_output_sizes((7, 7), (4, 4), stride=2, padding=1)
+    (14, 14)
+    """
+    n = len(sizes)
+    stride, dilation = per_axis(stride, n, "stride"), per_axis(dilation, n, "dilation")
+    extra = per_axis(output_padding, n, "output_padding", least=0)
+    cut = transposed_padding(padding, sizes, window, stride, dilation)
+    rows = zip(sizes, window, stride, dilation, extra, cut, strict=True)
+    return tuple((size - 1) * s + (k - 1) * d + 1 + e - sum(pair) for size, k, s, d, e, pair in rows)
+
+
+def num_weights(window: Sequence[int], c_in: int, c_out: int, *, groups: int = 1) -> int:
+    """Returns the weights of a convolution, biases not among them: k_h · k_w · c_in / groups · c_out.
+
+    >>> num_weights((3, 3), 64, 128)
+    73728
+    """
+    if groups < 1 or c_in % groups or c_out % groups:
+        raise ValueError(f"groups={groups} must divide c_in={c_in} and c_out={c_out}")
+    return math.prod(window) * (c_in // groups) * c_out
+
+
+def num_neurons(sizes: Sequence[int], window: Sequence[int], c_out: int, **geometry) -> int:
+    """Returns the output values of a convolution for one example: positions · c_out. Geometry as in `output_sizes`.
+
+    >>> num_neurons((32, 32), (5, 5), 6)
+    4704
+    """
+    return math.prod(output_sizes(sizes, window, **geometry)) * c_out
+
+
+def num_macs(sizes: Sequence[int], window: Sequence[int], c_in: int, c_out: int, *, groups: int = 1, **geometry) -> int:
+    """Returns the multiply-adds of a convolution for one example: each weight once for each position, padding included.
+
+    It is the usual count of papers; a FLOP count is twice that.
+
+    >>> num_macs((224, 224), (7, 7), 3, 64, stride=2, padding=3)
+    118013952
+    """
+    return math.prod(output_sizes(sizes, window, **geometry)) * num_weights(window, c_in, c_out, groups=groups)
+
+
+def num_connections(
+    sizes: Sequence[int], window: Sequence[int], c_in: int, c_out: int, *, groups: int = 1, use_bias: bool = True, **geometry
+) -> int:
+    """Returns the edges of a convolution's graph: pairs of an output neuron and an input value, and one for each neuron's bias.
+
+    Taps that fall on padding join nothing and are not counted; without padding and bias it equals `num_macs`.
+
+    Reference: LeCun et al., 1998: layer C1 of LeNet-5 has 122,304 connections and 156 weights.
+
+    >>> num_connections((32, 32), (5, 5), 1, 6)
+    122304
+    """
+    n = len(sizes)
+    stride = per_axis(geometry.get("stride", 1), n, "stride")
+    dilation = per_axis(geometry.get("dilation", 1), n, "dilation")
+    outputs = output_sizes(sizes, window, **geometry)
+    pads = explicit_padding(geometry.get("padding", "VALID"), sizes, window, stride, dilation)
+    axes = zip(sizes, window, stride, dilation, outputs, pads, strict=True)
+    edges = math.prod(_edges(*axis) for axis in axes) * (num_weights(window, c_in, c_out, groups=groups) // math.prod(window))
+    return edges + (math.prod(outputs) * c_out if use_bias else 0)
+
+
+def _edges(size: int, window: int, stride: int, dilation: int, outputs: int, pads: tuple[int, int]) -> int:
+    """Along one axis, the pairs of an output position and a tap that lies inside the input."""
+    positions = (i * stride + k * dilation - pads[0] for i in range(outputs) for k in range(window))
+    return sum(0 <= p < size for p in positions)
