@@ -6,9 +6,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
+import jaxtyping
 import pytest
 from absl import flags, logging
-from jaxtyping import install_import_hook
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -16,7 +16,7 @@ assert len(jax.devices()) == 4  # starts jax: a test's --num_devices must not ch
 logging.set_verbosity(logging.ERROR)  # orbax and tfds tell absl about every file
 
 # Pure functions have their shapes checked; `b` and `k` of one call must agree.
-_CHECKED = install_import_hook(["cnn_jax.ops", "cnn_jax.losses", "cnn_jax.metrics"], "beartype.beartype")
+_CHECKED = jaxtyping.install_import_hook(["cnn_jax.ops", "cnn_jax.losses", "cnn_jax.metrics"], "beartype.beartype")
 _CHECKED.__enter__()
 
 
@@ -25,6 +25,14 @@ def float64():
     """Doubles for the test: agreement with an oracle is then a matter of the formula, not of rounding."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def unchecked():
+    """Without the shape checks of the tests: bad arguments meet our own errors, as a user's do."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session", autouse=True)

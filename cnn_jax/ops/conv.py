@@ -3,8 +3,8 @@
 Networks compute *correlation* and call it convolution; `convolve` is the operation of mathematics, with the kernel reversed.
 """
 
-import jax
 from jax import lax
+from jaxtyping import Array, Float
 
 from cnn_jax.ops.padding import Border, Padding, PerAxis, explicit_padding, pad_space, per_axis
 
@@ -13,8 +13,8 @@ _SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
 
 
 def correlate(
-    inputs: jax.Array,
-    kernel: jax.Array,
+    inputs: Float[Array, "b *space c_in"],
+    kernel: Float[Array, "*window c_in_per_group c_out"],
     *,
     stride: PerAxis = 1,
     padding: Padding = "VALID",
@@ -22,7 +22,7 @@ def correlate(
     dilation: PerAxis = 1,
     input_dilation: PerAxis = 1,
     groups: int = 1,
-) -> jax.Array:
+) -> Float[Array, "b *positions c_out"]:
     """Returns the cross-correlation of `inputs` with a bank of kernels, what network papers call convolution.
 
     y[n, i, o] = Σ_k Σ_c x[n, i·stride + k·dilation − padding, c] · w[k, c, o], values outside the input being zero.
@@ -71,7 +71,9 @@ def correlate(
     return _conv(inputs, kernel, stride, pads, input_dilation, dilation, groups)
 
 
-def convolve(inputs: jax.Array, kernel: jax.Array, **options) -> jax.Array:
+def convolve(
+    inputs: Float[Array, "b *space c_in"], kernel: Float[Array, "*window c_in_per_group c_out"], **options
+) -> Float[Array, "b *positions c_out"]:
     """Returns the true convolution: y[n, i, o] = Σ_k Σ_c x[n, i·stride − k·dilation + …, c] · w[k, c, o], kernels reversed in space.
 
     It is `correlate` with the kernel mirrored along each spatial axis, and takes the same options. Unlike correlation it
@@ -85,7 +87,9 @@ def convolve(inputs: jax.Array, kernel: jax.Array, **options) -> jax.Array:
     return correlate(inputs, lax.rev(kernel, tuple(range(kernel.ndim - 2))), **options)
 
 
-def depthwise_correlate(inputs: jax.Array, kernel: jax.Array, **options) -> jax.Array:
+def depthwise_correlate(
+    inputs: Float[Array, "b *space c"], kernel: Float[Array, "*window c m"], **options
+) -> Float[Array, "b *positions c*m"]:
     """Returns each channel correlated with kernels of its own: y[n, i, c·m + j] = Σ_k x[n, i + k, c] · w[k, c, j].
 
     Args:
@@ -102,7 +106,12 @@ def depthwise_correlate(inputs: jax.Array, kernel: jax.Array, **options) -> jax.
     return correlate(inputs, kernel.reshape(*window, 1, channels * multiplier), groups=channels, **options)
 
 
-def separable_correlate(inputs: jax.Array, depthwise_kernel: jax.Array, pointwise_kernel: jax.Array, **options) -> jax.Array:
+def separable_correlate(
+    inputs: Float[Array, "b *space c_in"],
+    depthwise_kernel: Float[Array, "*window c_in m"],
+    pointwise_kernel: Float[Array, "c_in*m c_out"],
+    **options,
+) -> Float[Array, "b *positions c_out"]:
     """Returns a depthwise correlation followed by a 1×1 one that mixes the channels.
 
     Args:
@@ -121,15 +130,15 @@ def separable_correlate(inputs: jax.Array, depthwise_kernel: jax.Array, pointwis
 
 
 def transposed_correlate(
-    inputs: jax.Array,
-    kernel: jax.Array,
+    inputs: Float[Array, "b *space c_in"],
+    kernel: Float[Array, "*window c_in_per_group c_out"],
     *,
     stride: PerAxis = 1,
     padding: Padding = "VALID",
     output_padding: PerAxis = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
-) -> jax.Array:
+) -> Float[Array, "b *positions c_out"]:
     """Returns the transpose of strided correlation: each input spreads its kernel over the output ("deconvolution").
 
     y[n, j, o] = Σ x[n, i, c] · w[k, c, o] over all i, k with i·stride + k·dilation − padding = j. It is the gradient of
@@ -181,7 +190,7 @@ def transposed_padding(padding: Padding, sizes, window, stride, dilation) -> lis
     return [(p // 2, p - p // 2) if p > 0 else (0, p) for p in surplus]
 
 
-def _conv(inputs, kernel, stride, pads, input_dilation, dilation, groups: int) -> jax.Array:
+def _conv(inputs, kernel, stride, pads, input_dilation, dilation, groups: int) -> Array:
     space = _SPATIAL[inputs.ndim - 2]
     return lax.conv_general_dilated(
         inputs,
@@ -195,7 +204,7 @@ def _conv(inputs, kernel, stride, pads, input_dilation, dilation, groups: int) -
     )
 
 
-def _check_channels(inputs: jax.Array, kernel: jax.Array, groups: int) -> int:
+def _check_channels(inputs: Array, kernel: Array, groups: int) -> int:
     """The number of spatial axes; ValueError where inputs, kernel and groups do not fit."""
     num_space = inputs.ndim - 2
     if num_space not in _SPATIAL:

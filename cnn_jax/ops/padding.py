@@ -1,10 +1,11 @@
 """What lies beyond the border: how much of it a window needs, and what its values are."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Shaped
 
 from cnn_jax.errors import nearest
 
@@ -25,10 +26,10 @@ def per_axis(value: PerAxis, num_space: int, name: str, *, least: int = 1) -> tu
     >>> per_axis(2, 3, "stride")
     (2, 2, 2)
     """
-    values = (value,) * num_space if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * num_space
     if len(values) != num_space:
         raise ValueError(f"{name}={value} has {len(values)} number(s) for {num_space} spatial axes: give one for all, or one for each")
-    if not all(isinstance(v, int) and not isinstance(v, bool) and v >= least for v in values):
+    if not all(_is_whole(v) and v >= least for v in values):
         raise ValueError(f"{name}={value} must be whole numbers of at least {least}")
     return values
 
@@ -68,17 +69,18 @@ def explicit_padding(
         close = nearest(word, ["VALID", "SAME", "CAUSAL"])
         meant = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(f"padding={padding!r} is unknown{meant}: VALID, SAME, CAUSAL, a number, or numbers or pairs for each axis")
-    if not isinstance(padding, int):
-        padding = tuple(padding)
-        if len(padding) != len(sizes):
-            raise ValueError(f"padding={padding} has {len(padding)} entries for {len(sizes)} spatial axes: give one for each")
-    pairs = [(p, p) if isinstance(p, int) else tuple(p) for p in ((padding,) * len(sizes) if isinstance(padding, int) else padding)]
-    if not all(len(pair) == 2 and all(isinstance(p, int) and p >= 0 for p in pair) for pair in pairs):
+    entries = tuple(padding) if isinstance(padding, Sequence) else (padding,) * len(sizes)
+    if len(entries) != len(sizes):
+        raise ValueError(f"padding={padding} has {len(entries)} entries for {len(sizes)} spatial axes: give one for each")
+    pairs = [tuple(p) if isinstance(p, Sequence) else (p, p) for p in entries]
+    if not all(len(pair) == 2 and all(_is_whole(p) and p >= 0 for p in pair) for pair in pairs):
         raise ValueError(f"padding={padding} must be whole numbers of at least 0, or (before, after) pairs of them")
     return pairs
 
 
-def pad_space(inputs: jax.Array, pads: Sequence[tuple[int, int]], *, border: Border = "zeros") -> jax.Array:
+def pad_space(
+    inputs: Shaped[Array, "b *space c"], pads: Sequence[tuple[int, int]], *, border: Border = "zeros"
+) -> Shaped[Array, "b *larger c"]:
     """Returns the inputs [b, *space, c] with a border of (before, after) positions added to each spatial axis.
 
     Args:
@@ -102,3 +104,7 @@ def pad_space(inputs: jax.Array, pads: Sequence[tuple[int, int]], *, border: Bor
     if not any(p for pair in pads for p in pair):
         return inputs
     return jnp.pad(inputs, [(0, 0), *pads, (0, 0)], mode=BORDERS[border])
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
