@@ -5,6 +5,8 @@
   python launch.py --experiment=digits_resnet --mode=describe
   python launch.py --mode=evaluate --workdir=runs/digits_resnet
   python launch.py --experiment=digits_resnet --set optimizer.learning_rate=0.05 --set model=resnet20
+  python launch.py --mode=inspect --model=resnet50 --input=224x224x3
+  python launch.py --mode=kernels
 """
 
 import shlex
@@ -20,17 +22,34 @@ from experiments import DEFAULT, EXPERIMENTS
 # jax and all that stands on it are imported inside the modes: listing the experiments takes no second.
 
 _EXPERIMENT = flags.DEFINE_string("experiment", None, "The experiment's name; without arguments all are listed.")
-_MODE = flags.DEFINE_string("mode", None, "train (default), evaluate, list or describe.")
+_MODE = flags.DEFINE_string("mode", None, "train (default), evaluate, list, describe, inspect or kernels.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<experiment>. One that exists is continued.")
 _SET = flags.DEFINE_multi_string("set", [], "key=value, changes one setting of the experiment; may be repeated.")
 _PARALLEL = flags.DEFINE_string("parallel", "jit", "jit (over a mesh of devices) or pmap; the numbers are the same.")
 _NUM_DEVICES = flags.DEFINE_integer("num_devices", None, "Devices to use; default all. A CPU is split into so many.")
 _SEED = flags.DEFINE_integer("seed", None, "Random seed of initialisation, data order and augmentation.")
 _TINY = flags.DEFINE_bool("tiny", False, "Shrink the experiment to a few seconds on generated data.")
+_MODEL = flags.DEFINE_string("model", None, "--mode=inspect: a network by name, instead of an experiment's.")
+_INPUT = flags.DEFINE_string("input", None, "--mode=inspect --model: height x width x channels; default 224x224x3.")
+_LAYER = flags.DEFINE_string("layer", None, "--mode=inspect: whose receptive field is drawn; default the last with spatial axes.")
+_IMAGE = flags.DEFINE_string("image", None, "--mode=kernels: a bundled picture by name, or a file.")
+_BORDER = flags.DEFINE_string("border", None, "--mode=kernels: zeros, reflect (default), replicate or circular.")
+_OUTPUT = flags.DEFINE_string("output", None, "--mode=inspect: a folder; --mode=kernels: a PNG file. Default in runs/.")
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default the best.")
 
 
-_OURS = (_EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _STEP)
+OURS = (_EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _STEP, _MODEL, _INPUT, _LAYER, _IMAGE, _BORDER, _OUTPUT)
+
+# Flags that mean something in some modes only.
+_ONLY_IN = (
+    (_STEP, ("evaluate", "inspect")),
+    (_MODEL, ("inspect",)),
+    (_INPUT, ("inspect",)),
+    (_LAYER, ("inspect",)),
+    (_IMAGE, ("kernels",)),
+    (_BORDER, ("kernels",)),
+    (_OUTPUT, ("inspect", "kernels")),
+)
 
 
 def main(argv: list[str]) -> None:
@@ -73,7 +92,7 @@ def run(argv: list[str]) -> None:
         raise UserError(
             f"Stray argument {argv[1]!r}: everything is a flag. Write --experiment=NAME, --set key=value, --mode=MODE; see --help."
         )
-    idle = not any(flags.FLAGS[f.name].present for f in _OURS)
+    idle = not any(flags.FLAGS[f.name].present for f in OURS)
     mode = _MODE.value or ("list" if idle else "train")
     if mode not in MODES:
         raise unknown("--mode", mode, MODES)
@@ -81,8 +100,9 @@ def run(argv: list[str]) -> None:
         raise unknown("experiment", _EXPERIMENT.value, EXPERIMENTS)
     if _PARALLEL.value not in ("jit", "pmap"):
         raise unknown("--parallel", _PARALLEL.value, ("jit", "pmap"))
-    if _STEP.value is not None and mode != "evaluate":
-        raise UserError(f"--step={_STEP.value} picks the checkpoint of --mode=evaluate; it means nothing in --mode={mode}.")
+    for flag, modes in _ONLY_IN:
+        if flag.value is not None and mode not in modes:
+            raise UserError(f"--{flag.name}={flag.value} belongs to --mode={' or --mode='.join(modes)}; it means nothing in --mode={mode}.")
     MODES[mode]()
 
 
@@ -104,7 +124,7 @@ def list_experiments() -> None:
 
 def describe() -> None:
     """Prints the resolved experiment, its layers and its costs."""
-    from cnn_jax.inspection import description
+    from cnn_jax.description import description
     from cnn_jax.report import console
 
     experiment, registered = _chosen()
@@ -135,14 +155,85 @@ def evaluate() -> None:
 
     runtime.set_up(_NUM_DEVICES.value)
     from cnn_jax.evaluate import evaluate_workdir
-    from cnn_jax.override import override_all
-    from cnn_jax.workdir import read_experiment
 
     if _WORKDIR.value is None and _EXPERIMENT.value is None:
         raise UserError("--mode=evaluate needs --workdir=FOLDER, the folder of a run (runs/<experiment> by default).")
-    if _TINY.value or _SEED.value is not None:
-        raise UserError("--tiny and --seed belong to training; --mode=evaluate takes the experiment from its workdir.")
     workdir = Path(_WORKDIR.value or f"runs/{_EXPERIMENT.value}")
+    experiment = _of_workdir(workdir)
+    evaluate_workdir(workdir, experiment, step=_STEP.value, mode=_PARALLEL.value, num_devices=_NUM_DEVICES.value)
+
+
+def inspect() -> None:
+    """Prints a network's layers with shapes, costs and receptive fields, and draws what one output sees."""
+    from cnn_jax.build import build
+    from cnn_jax.inspection import inspect as inspect_model
+    from cnn_jax.report import console
+
+    experiment, variables = _model_chosen() if _MODEL.value is not None else _run_or_experiment()
+    built = build(experiment)
+    name = experiment.model.name if _MODEL.value is not None else f"{experiment.name} ({experiment.model.name})"
+    folder = Path(_OUTPUT.value or f"runs/inspect/{experiment.name}")
+    report = inspect_model(built.model, built.dataset.input_shape, folder, name=name, variables=variables, layer=_LAYER.value)
+    console(min_width=190).print(report)
+
+
+def kernels() -> None:
+    """Draws a picture through every hand-designed kernel."""
+    from cnn_jax.kernel_sheet import draw_kernel_sheet, load_picture
+    from cnn_jax.report import say
+
+    path = Path(_OUTPUT.value or "runs/kernels.png")
+    names = draw_kernel_sheet(load_picture(_IMAGE.value or "chelsea"), path, border=_BORDER.value or "reflect")
+    say(f"wrote {path}: {len(names)} kernels ({', '.join(names)})")
+
+
+MODES = {
+    "train": train, "evaluate": evaluate, "list": list_experiments, "describe": describe, "inspect": inspect, "kernels": kernels,
+}  # fmt: skip
+
+
+def _model_chosen() -> tuple[Experiment, None]:
+    """A bare model as an experiment on made-up data of --input's shape, so that --set model.option=value works as elsewhere."""
+    from cnn_jax.check import check
+    from cnn_jax.experiment import About, Spec
+    from cnn_jax.override import override_all
+    from cnn_jax.registry import MODELS
+
+    for flag in (_EXPERIMENT, _WORKDIR):
+        if flag.value is not None:
+            raise UserError(f"--model={_MODEL.value} and --{flag.name}={flag.value} name two networks. Leave one out.")
+    if _MODEL.value not in MODELS:
+        raise unknown("--model", _MODEL.value, MODELS)
+    text = _INPUT.value or "224x224x3"
+    parts = text.lower().replace("×", "x").split("x")
+    if len(parts) != 3 or not all(part.isdigit() and 1 <= int(part) <= 8192 for part in parts):
+        raise UserError(f"--input={text} must be height x width x channels, each from 1 to 8192. Write --input=224x224x3, for example.")
+    shape = tuple(int(part) for part in parts)
+    about = About(shows="a network by itself", num_params=0)
+    data = Spec("generated", shape=shape, train_shape=shape, num_classes=1000)
+    experiment = override_all(Experiment(name=_MODEL.value, about=about, model=Spec(_MODEL.value), dataset=data), _SET.value)
+    check(experiment)
+    return experiment, None
+
+
+def _run_or_experiment():
+    """The experiment of a workdir with its trained variables, or a registered one and None."""
+    if _WORKDIR.value is None:
+        return _chosen()[0], None
+    from cnn_jax.evaluate import restored
+
+    workdir = Path(_WORKDIR.value)
+    experiment = _of_workdir(workdir)
+    return experiment, restored(workdir, experiment, step=_STEP.value)
+
+
+def _of_workdir(workdir: Path) -> Experiment:
+    """The experiment whose run lies there, with --set applied."""
+    from cnn_jax.override import override_all
+    from cnn_jax.workdir import read_experiment
+
+    if _TINY.value or _SEED.value is not None:
+        raise UserError(f"--tiny and --seed belong to training; --mode={_MODE.value} takes the experiment from its workdir.")
     experiment = read_experiment(workdir)
     if experiment is None and not workdir.is_dir():
         raise UserError(f"There is no folder {workdir}. Train first, or name the folder of a run with --workdir.")
@@ -150,11 +241,7 @@ def evaluate() -> None:
         raise UserError(f"{workdir} is not the folder of a run: it holds no experiment.json. Name one that --mode=train has made.")
     if _EXPERIMENT.value not in (None, experiment.name):
         raise UserError(f"{workdir} is a run of {experiment.name}, not of {_EXPERIMENT.value}. Leave --experiment out.")
-    experiment = override_all(experiment, _SET.value)
-    evaluate_workdir(workdir, experiment, step=_STEP.value, mode=_PARALLEL.value, num_devices=_NUM_DEVICES.value)
-
-
-MODES = {"train": train, "evaluate": evaluate, "list": list_experiments, "describe": describe}
+    return override_all(experiment, _SET.value)
 
 
 def _chosen() -> tuple[Experiment, Experiment]:

@@ -91,15 +91,8 @@ def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None,
     """
     parallel = make_parallel(mode, num_devices)
     built = build(experiment, axis_name=parallel.axis_name)
-    with Checkpoints(workdir / "checkpoints", best_by=experiment.best_by, read_only=True) as checkpoints:
-        best = checkpoints.best_step()
-        chosen = step if step is not None else best if best is not None else checkpoints.last_step()
-        if chosen is None:
-            raise UserError(f"{workdir} holds no checkpoint yet. Train first, with the same --workdir.")
-        source = built.dataset.open("test")
-        state = checkpoints.restore(chosen, restore_target(built, parallel))
-    which = f", the best by {experiment.best_by}" if chosen == best else ""
-    say(f"{workdir}: checkpoint of step {chosen}{which}{', averaged parameters' if state.ema else ''}")
+    chosen, state = restore(workdir, built, parallel, step=step)
+    source = built.dataset.open("test")
     evaluation = Evaluator(built, parallel, source)(state.eval_variables)
     say(f"evaluated {evaluation.num_examples} of {len(source)}")
     console().print(evaluation_tables(evaluation, built))
@@ -112,6 +105,29 @@ def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None,
         raise UserError(f"The results cannot be written to {workdir}: {error.strerror}.") from None
     say(f"wrote {workdir / 'evaluation.json'} and {workdir / 'predictions.csv'}")
     return evaluation
+
+
+def restore(workdir: Path, built: Built, parallel: Parallel, *, step: int | None) -> tuple[int, TrainState]:
+    """Returns (step, state) of a checkpoint of the workdir, and says which it is; None takes the best.
+
+    Raises:
+      UserError: there is no such checkpoint, or it cannot be read.
+    """
+    best_by = built.experiment.best_by
+    with Checkpoints(workdir / "checkpoints", best_by=best_by, read_only=True) as checkpoints:
+        best = checkpoints.best_step()
+        chosen = step if step is not None else best if best is not None else checkpoints.last_step()
+        if chosen is None:
+            raise UserError(f"{workdir} holds no checkpoint yet. Train first, with the same --workdir.")
+        state = checkpoints.restore(chosen, restore_target(built, parallel))
+    which = f", the best by {best_by}" if chosen == best else ""
+    say(f"{workdir}: checkpoint of step {chosen}{which}{', averaged parameters' if state.ema else ''}")
+    return chosen, state
+
+
+def restored(workdir: Path, experiment: Experiment, *, step: int | None) -> PyTree:
+    """Returns the variables that a run is evaluated with, on one device."""
+    return restore(workdir, build(experiment), make_parallel("jit", 1), step=step)[1].eval_variables
 
 
 def restore_target(built: Built, parallel: Parallel) -> TrainState:

@@ -1,156 +1,138 @@
-"""What an experiment is, before it runs: its settings, its layers with shapes, parameters and FLOPs, its memory."""
+"""`--mode=inspect`: what a network is made of, what it costs and what it sees, as a table, CSV, JSON and a picture."""
 
-import math
+import csv
+import io
+import json
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
-from cnn_jax.build import build
-from cnn_jax.check import option, resolve
-from cnn_jax.data.dataset import Dataset
-from cnn_jax.experiment import Experiment, Spec, flatten
-from cnn_jax.registry import BY_FIELD
-from cnn_jax.report import number, table
-from cnn_jax.state import init_state
+from cnn_jax.anatomy import Layer, anatomy, field_of
+from cnn_jax.effective_field import draw_fields, effective_field, effective_size, last_feature_map
+from cnn_jax.errors import UserError
+from cnn_jax.features import feature_names
+from cnn_jax.files import write_text
+from cnn_jax.parallel import compiled, count_flops
+from cnn_jax.report import num_bytes, table, times
 from cnn_jax.types import PyTree
 
-
-class Layer(NamedTuple):
-    """A module with parameters of its own. `macs` are multiply-adds for one example; a FLOP count is twice that."""
-
-    path: str
-    kind: str
-    output_shape: tuple[int, ...]
-    num_params: int
-    macs: int
+_NUM_IMAGES = 4  # noise images the effective field is averaged over
 
 
-def layers(model: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
-    """Returns the model's layers in the order they are called, for one example of `input_shape`. Computes no numbers."""
-    called: list[tuple[tuple[str, ...], str, tuple[int, ...]]] = []
-
-    def record(next_fun, args, kwargs, context):
-        result = next_fun(*args, **kwargs)
-        if context.method_name == "__call__":
-            called.append((context.module.path, type(context.module).__name__, result.shape[1:]))
-        return result
-
-    with nn.intercept_methods(record):
-        init = partial(model.init, train=False)
-        variables = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, *input_shape), jnp.float32))
-    found = []
-    for path, kind, output_shape in called:
-        own = _own_params(variables["params"], path)
-        if own:
-            kernel_size = sum(p.size for name, p in own.items() if name.startswith("kernel"))
-            # A kernel is applied at every output position, once for each of its weights.
-            macs = kernel_size * math.prod(output_shape[:-1])
-            found.append(Layer("/".join(path), kind, output_shape, sum(p.size for p in own.values()), macs))
-    return found
-
-
-def count_params(experiment: Experiment) -> int:
-    """Returns the number of learned parameters."""
-    built = build(experiment)
-    return sum(layer.num_params for layer in layers(built.model, built.dataset.input_shape))
-
-
-def description(experiment: Experiment, registered: Experiment, command: str) -> Group:
-    """Returns everything `--mode=describe` shows of the resolved experiment.
+def inspect(
+    model: nn.Module, input_shape: tuple[int, ...], folder: Path, *, name: str, variables: PyTree | None = None, layer: str | None = None
+) -> Group:
+    """Returns everything `--mode=inspect` prints, and writes layers.csv, inspection.json and receptive_field.png to `folder`.
 
     Args:
-      registered: the experiment before `--set`, to show the difference.
-      command: what starts the training.
+      name: of the network, for titles.
+      variables: trained ones; None initialises the network, as a new one.
+      layer: whose receptive field is drawn; None takes the last layer with spatial axes.
+
+    Raises:
+      UserError: there is no such layer, or the folder cannot be written.
     """
-    experiment = resolve(experiment)
-    built = build(experiment)
-    found = layers(built.model, built.dataset.input_shape)
-    rows = [[x.path, x.kind, _times(x.output_shape), x.num_params, 2 * x.macs] for x in found]
-    num_params, flops = sum(x.num_params for x in found), sum(2 * x.macs for x in found)
-    rows.append(["total", "", "", num_params, flops])
-    return Group(
-        Text(f"{experiment.name}: {experiment.about.shows}\n"),
-        _settings_table(experiment, registered),
-        table(["layer", "kind", "output", "parameters", "FLOPs"], rows),
-        table(["what", "how much"], _facts(built.dataset, experiment, num_params, flops, found)),
-        Text(f"to train it:\n  {command}", no_wrap=True),
-    )
+    layers = anatomy(model, input_shape)
+    totals = _totals(model, input_shape, layers)
+    try:
+        layer = layer or last_feature_map(model, input_shape)
+        along = field_of(model, input_shape, layer)
+    except ValueError as error:
+        raise UserError(f"--layer={layer}: {error}.") from None
+    if len(along) != len(input_shape) - 1:
+        raise UserError(f"--layer={layer} has no spatial axes left. Choose one of {', '.join(x.path for x in layers if x.field)}.")
+    state = "trained" if variables is not None else "as initialised"
+    field, centre = _measure(model, variables, input_shape, layer, along)
+    theoretical, effective = tuple(a.size for a in along), effective_size(field, centre)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "layers.csv", _as_csv(layers))
+        record = {"name": name, "input": list(input_shape), "totals": totals, "layers": [x._asdict() for x in layers]}
+        record["receptive_field"] = {"layer": layer, "theoretical": list(theoretical), "effective": effective, "weights": state}
+        write_text(folder / "inspection.json", json.dumps(record, indent=1) + "\n")
+        draw_fields(field, theoretical, centre, folder / "receptive_field.png", title=f"{name}: receptive field ({state})", layer=layer)
+    except OSError as error:
+        raise UserError(f"--output={folder} cannot be written: {error.strerror}.") from None
+    notes = _notes(totals, layer, theoretical, effective, state)
+    files = ", ".join(str(folder / file) for file in ("layers.csv", "inspection.json", "receptive_field.png"))
+    return Group(Text(f"{name}, input {times(input_shape)}"), _as_table(layers), notes, Text(f"wrote {files}", no_wrap=True))
 
 
-def _settings_table(experiment: Experiment, registered: Experiment):
-    """Every setting, resolved; where it differs from the default of its field or option; what `--set` changed."""
-    now, before, defaults = (flatten(e) for e in (experiment, resolve(registered), resolve(_bare(experiment))))
-    rows = []
-    for key, value in now.items():
-        differs = "" if key in defaults and defaults[key] == value else _shown(defaults.get(key, "not set"))
-        rows.append([key, _shown(value), differs, "" if before.get(key) == value else f"<- {_shown(before.get(key, 'not set'))}"])
-    rows += [[key, "(gone)", "", f"<- {_shown(before[key])}"] for key in before if key not in now]
-    return table(["setting", "value", "default, if other", "changed from"], rows)
+def _totals(model: nn.Module, input_shape: tuple[int, ...], layers: list[Layer]) -> dict[str, Any]:
+    """Sums over the layers, and XLA's own count of the whole forward pass to hold them against."""
+    images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+    sums = {key: sum(getattr(x, key) for x in layers) for key in ("num_params", "neurons", "connections", "macs", "activation_bytes")}
+    return {**sums, "xla_flops": count_flops(partial(model.apply, train=False), variables, images)}
 
 
-def _bare(experiment: Experiment) -> Experiment:
-    """The same names without any option set, and every plain field at its default."""
-    specs = {f: getattr(experiment, f) for f in BY_FIELD}
-    bare = {f: Spec(v.name) if isinstance(v, Spec) else tuple(Spec(s.name) for s in v) for f, v in specs.items()}
-    return Experiment(name=experiment.name, about=experiment.about, **bare)
+def _measure(model, variables, input_shape, layer, along) -> tuple[np.ndarray, tuple[float, float]]:
+    """The effective field on noise, and the centre of the central output's theoretical field."""
+    init_key, image_key, mix_key = jax.random.split(jax.random.key(0), 3)
+    images = jax.random.normal(image_key, (_NUM_IMAGES, *input_shape))
+
+    def measured(variables, images, key):
+        return effective_field(model, variables, images, layer, key)
+
+    if variables is None:
+        variables = compiled(partial(model.init, train=False))(init_key, images[:1])
+    field = np.asarray(compiled(measured)(variables, images, mix_key))
+    middle = (n // 2 for n in feature_names(model, input_shape)[layer][:-1])
+    return field, tuple(float((a.low + a.high) / 2 + m * a.jump) for a, m in zip(along, middle, strict=True))
 
 
-def _facts(dataset: Dataset, experiment: Experiment, num_params: int, flops: int, found: list[Layer]) -> list[list[str]]:
-    built = build(experiment)
-    init = partial(init_state, built.model, built.tx, dataset.input_shape, experiment.seed, with_ema=experiment.ema_decay is not None)
-    state = jax.eval_shape(init)
-    micro_batch = experiment.batch_size // experiment.accumulate_steps
-    width = 2 if experiment.precision == "bfloat16" else 4
-    activations = micro_batch * width * sum(math.prod(x.output_shape) for x in found)
-    epochs = experiment.num_steps * experiment.batch_size / dataset.num_train
-    expected = experiment.about.expected
-    return [
-        ["data", f"{dataset.name}, {dataset.num_train:,} train and {dataset.num_test:,} test images of {_times(dataset.input_shape)}, "
-                 f"{dataset.num_classes} classes ({'bundled' if dataset.bundled else 'needs the network once'})"],
-        ["parameters", f"{num_params:,}"],
-        ["forward pass", f"{flops:,} FLOPs an image"],
-        ["training", f"{experiment.num_steps:,} steps of {experiment.batch_size} = {epochs:,.1f} epochs"],
-        ["learning rate", f"up to {option(experiment.optimizer, 'optimizer', 'learning_rate'):g}"],
-        ["memory of the state", _bytes(_size(state.params)) + " parameters, " + _bytes(_size(state.opt_state)) + " optimizer"
-                                + (f", {_bytes(_size(state.ema))} average" if state.ema else "")],
-        ["memory of activations", f"about {_bytes(activations)} for a batch (layer outputs kept for the gradient)"],
-        ["expected result", "unmeasured" if expected is None else f"{expected.metric} {expected.low:g} to {expected.high:g}"],
-        ["expected time", f"{experiment.about.time} on two CPU cores"],
-    ]  # fmt: skip
+def _notes(totals: dict[str, Any], layer: str, theoretical, effective: int, state: str) -> Text:
+    macs, flops = totals["macs"], totals["xla_flops"]
+    lines = [
+        f"{totals['num_params']:,} parameters · {macs / 1e9:.3g} GMACs an image · {num_bytes(totals['activation_bytes'])} of layer outputs",
+        f"XLA counts {flops / 1e9:.4g} GFLOPs for the whole forward pass. Twice the multiply-adds is {2 * macs / 1e9:.4g}; XLA leaves out "
+        f"those on padding ({2 * totals['connections'] / 1e9:.4g} by the connections) and adds normalisation, activations and pooling.",
+        f"One output of {layer} may see {times(theoretical)} input positions; {state}, 95 % of its squared gradient lies within "
+        f"{effective}×{effective}.",
+    ]
+    return Text("\n".join(lines))
 
 
-def _own_params(params: PyTree, path: tuple[str, ...]) -> dict[str, jax.ShapeDtypeStruct]:
-    for name in path:
-        params = params.get(name, {})
-    return {name: p for name, p in params.items() if not isinstance(p, dict)}
+def _as_table(layers: list[Layer]) -> Table:
+    columns = ["layer", "kind", "geometry", "output", "parameters", "neurons", "connections", "MACs", "bytes", "field", "jump", "start"]
+    rows: list[list[object]] = []
+    for x in layers:
+        counts = [_count(v) for v in (x.num_params, x.neurons, x.connections, x.macs, x.activation_bytes)]
+        rows.append([x.path, x.kind, x.geometry, times(x.output_shape), *counts, _seen(x), _each(x.jump), _each(x.start)])
+    totals = [_count(sum(getattr(x, key) for x in layers)) for key in ("num_params", "neurons", "connections", "macs", "activation_bytes")]
+    rows.append(["total", "", "", "", *totals, "", "", ""])
+    shown = table(columns, rows)
+    for column in shown.columns[4:]:
+        column.justify = "right"
+    return shown
 
 
-def _size(tree: PyTree) -> int:
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+def _count(value: int) -> str:
+    return f"{value:,}" if value else ""
 
 
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    raise AssertionError("unreachable")
+def _each(values) -> str:
+    """One number where all axes agree."""
+    return "" if not values else f"{values[0]:g}" if len(set(values)) == 1 else "×".join(f"{v:g}" for v in values)
 
 
-def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape))
+def _seen(layer: Layer) -> str:
+    return " + ".join(part for part in (_each(layer.field), "all" if layer.sees_all else "") if part)
 
 
-def _shown(value: object) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(map(_shown, value))
-    return number(value) if isinstance(value, int) else str(value)
+def _as_csv(layers: list[Layer]) -> str:
+    """A line a layer; the fields of each axis joined by "x"."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Layer._fields)
+    for layer in layers:
+        writer.writerow("x".join(f"{v:g}" for v in value) if isinstance(value, tuple) else value for value in layer)
+    return text.getvalue()

@@ -96,3 +96,13 @@ def make_parallel(mode: str = "jit", num_devices: int | None = None) -> Parallel
             f"Leave the flag out to use all of them."
         )
     return PARALLEL[mode](devices[:num_devices])
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function compiled for one device at its first call: for small work beside the steps."""
+    return jax.jit(function)
+
+
+def count_flops(function: Callable[..., Any], *shapes: PyTree) -> float:
+    """Returns the floating-point operations of `function` on arguments of these shapes, as XLA counts them before optimising."""
+    return float((jax.jit(function).lower(*shapes).cost_analysis() or {}).get("flops", float("nan")))

@@ -5,7 +5,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import rich.progress
@@ -16,9 +16,15 @@ from tensorboardX import SummaryWriter
 from cnn_jax.files import finite, write_text
 
 
-def console() -> Console:
-    """Returns the console; where the output is no terminal, lines are long and never broken."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200, no_color=True)
+def console(min_width: int = 0) -> Console:
+    """Returns the console; where the output is no terminal, lines are long and never broken.
+
+    Args:
+      min_width: of tables that are better scrolled sideways than squeezed.
+    """
+    if not sys.stdout.isatty():
+        return Console(highlight=False, width=max(200, min_width), no_color=True)
+    return Console(highlight=False, width=max(Console().width, min_width))
 
 
 def say(line: str) -> None:
@@ -57,6 +63,28 @@ def number(value: float) -> str:
     if math.isnan(value):
         return "-"
     return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.3g}"
+
+
+def num_bytes(size: float) -> str:
+    """Returns a number of bytes as tables show it.
+
+    >>> num_bytes(25_557_032 * 4)
+    '102 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")
+
+
+def times(shape: Iterable[int]) -> str:
+    """Returns a shape as tables show it.
+
+    >>> times((224, 224, 3))
+    '224×224×3'
+    """
+    return "×".join(map(str, shape))
 
 
 class Report:

@@ -73,8 +73,8 @@ def launch(*arguments: str, **options) -> subprocess.CompletedProcess:
 def launch_here(*arguments: str) -> int:
     """Does what `python launch.py …` does, in this process; returns the exit code."""
     flags.FLAGS.unparse_flags()
-    for name in ("experiment", "mode", "workdir", "set", "parallel", "num_devices", "seed", "tiny", "step"):
-        flags.FLAGS[name].unparse()
+    for flag in launch_module.OURS:
+        flags.FLAGS[flag.name].unparse()
     try:
         rest = flags.FLAGS(["launch.py", *arguments])
     except flags.Error as error:  # absl.app prints it with a usage line, and exits with 1

@@ -97,11 +97,15 @@ def num_connections(
     outputs = output_sizes(sizes, window, **geometry)
     pads = explicit_padding(geometry.get("padding", "VALID"), sizes, window, stride, dilation)
     axes = zip(sizes, window, stride, dilation, outputs, pads, strict=True)
-    edges = math.prod(_edges(*axis) for axis in axes) * (num_weights(window, c_in, c_out, groups=groups) // math.prod(window))
+    edges = math.prod(real_taps(*axis) for axis in axes) * (num_weights(window, c_in, c_out, groups=groups) // math.prod(window))
     return edges + (math.prod(outputs) * c_out if use_bias else 0)
 
 
-def _edges(size: int, window: int, stride: int, dilation: int, outputs: int, pads: tuple[int, int]) -> int:
-    """Along one axis, the pairs of an output position and a tap that lies inside the input."""
+def real_taps(size: int, window: int, stride: int, dilation: int, outputs: int, pads: tuple[int, int]) -> int:
+    """Returns, along one axis, the pairs of an output position and a tap of its window that lies inside the input.
+
+    >>> real_taps(3, 3, 1, 1, 3, (1, 1))
+    7
+    """
     positions = (i * stride + k * dilation - pads[0] for i in range(outputs) for k in range(window))
     return sum(0 <= p < size for p in positions)

@@ -1,0 +1,130 @@
+"""What a network computes on the way: the output of any layer by name; and networks made to fit other inputs or heads."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cnn_jax.errors import nearest
+from cnn_jax.types import PyTree
+
+
+def apply_with_features(
+    model: nn.Module, variables: PyTree, x: jax.Array, names: Sequence[str], *, train: bool = False
+) -> tuple[PyTree, dict[str, jax.Array]]:
+    """Returns (outputs, {name: features}): the model's outputs and, from the same pass, those of the named modules.
+
+    It is as pure as `model.apply`: it can be compiled, differentiated and mapped. Where a module is called more than once its
+    last output is returned. With `train=True` BatchNorm uses the batch's statistics; nothing is updated, and dropout is not
+    drawn, so the model must have none.
+
+    Args:
+      names: paths of modules, such as "stage2_block1" or "stage2_block1/conv1"; `feature_names` lists them.
+
+    Raises:
+      ValueError: the model has no module of that name; offers the nearest.
+
+    >>> from cnn_jax.models.resnet import resnet8
+    >>> model = resnet8(num_outputs=10)
+    >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
+    >>> outputs, features = apply_with_features(model, variables, jnp.zeros((2, 8, 8, 1)), ["stage2_block1"])
+    >>> outputs.shape, features["stage2_block1"].shape
+    ((2, 10), (2, 4, 4, 32))
+    """
+    found: dict[str, jax.Array] = {}
+    seen: list[str] = []
+
+    def keep(next_fun, args, kwargs, context):
+        result = next_fun(*args, **kwargs)
+        path = "/".join(context.module.path)
+        if context.method_name == "__call__" and path and isinstance(result, jax.Array):
+            seen.append(path)
+            if path in names:
+                found[path] = result
+        return result
+
+    with nn.intercept_methods(keep):
+        if train:
+            outputs, _ = model.apply(variables, x, train=True, mutable=["batch_stats", "auxiliary"])
+        else:
+            outputs = model.apply(variables, x, train=False)
+    for name in names:
+        if name not in found:
+            close = nearest(name, dict.fromkeys(seen))
+            raise ValueError(f"the model has no layer {name!r}{f', but {close}' if close else ''}; feature_names lists all")
+    return outputs, {name: found[name] for name in names}
+
+
+def feature_names(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Returns {name: output shape for one example} of every layer that `apply_with_features` knows, in the order of their outputs.
+
+    Args:
+      input_shape: of one example, [*space, c].
+
+    >>> from cnn_jax.models.lenet import LeNet5
+    >>> feature_names(LeNet5(num_outputs=10), (32, 32, 1))["c5"]
+    (1, 1, 120)
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(next_fun, args, kwargs, context):
+        result = next_fun(*args, **kwargs)
+        if context.method_name == "__call__" and context.module.path and isinstance(result, jax.Array):
+            shapes["/".join(context.module.path)] = result.shape[1:]
+        return result
+
+    with nn.intercept_methods(note):
+        x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+        jax.eval_shape(partial(model.init, train=False), jax.random.key(0), x)
+    return shapes
+
+
+def replace_head(variables: PyTree, fresh: PyTree) -> PyTree:
+    """Returns `variables` with the head of `fresh`: a network trained on one task, made ready for another.
+
+    Args:
+      variables: of the trained network.
+      fresh: of the same network initialised with another `num_outputs`; with 0 the head is left out.
+
+    Raises:
+      ValueError: the networks differ in more than their heads; names the first difference.
+
+    >>> from cnn_jax.models.resnet import resnet8
+    >>> old, new = (resnet8(num_outputs=n).init(jax.random.key(n), jnp.zeros((1, 8, 8, 1)), train=False) for n in (10, 3))
+    >>> replace_head(old, new)["params"]["head"]["bias"].shape
+    (3,)
+    """
+    body, other = ({**v, "params": {k: p for k, p in v["params"].items() if k != "head"}} for v in (variables, fresh))
+    ours, theirs = (_shapes(tree) for tree in (body, other))
+    for path in [*ours, *(p for p in theirs if p not in ours)]:
+        if ours.get(path) != theirs.get(path):
+            here, there = ours.get(path, "missing"), theirs.get(path, "missing")
+            raise ValueError(f"the networks differ beyond their heads: {path} is {here} and {there}")
+    head = {"head": fresh["params"]["head"]} if "head" in fresh["params"] else {}
+    return {**variables, "params": {**body["params"], **head}}
+
+
+def adapt_inputs(kernel: jax.Array, channels: int) -> jax.Array:
+    """Returns a first convolution's kernel for another number of input channels, of the same response to grey.
+
+    Fewer channels: each takes the sum of the old ones c, c + new, …; more: the old ones in turn, divided by how often each comes. So
+    pictures whose channels are copies of one grey channel give exactly what they gave before.
+
+    Args:
+      kernel: [*window, c_in, features].
+
+    >>> adapt_inputs(jnp.ones((3, 3, 3, 8)), 1).shape
+    (3, 3, 1, 8)
+    """
+    if channels < 1:
+        raise ValueError(f"channels={channels} must be at least 1")
+    old = kernel.shape[-2]
+    if channels <= old:
+        return jnp.stack([kernel[..., c::channels, :].sum(-2) for c in range(channels)], axis=-2)
+    return jnp.stack([kernel[..., c % old, :] / len(range(c % old, channels, old)) for c in range(channels)], axis=-2)
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

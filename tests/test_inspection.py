@@ -1,0 +1,245 @@
+"""Receptive fields, counts and costs of whole networks against brute force; features by name; the pictures."""
+
+import csv
+import itertools
+import json
+import math
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cnn_jax.anatomy import anatomy, field_of
+from cnn_jax.effective_field import effective_field, effective_size, last_feature_map
+from cnn_jax.errors import UserError
+from cnn_jax.features import adapt_inputs, apply_with_features, feature_names, replace_head
+from cnn_jax.inspection import inspect
+from cnn_jax.layers import Conv, ConvTranspose, Head
+from cnn_jax.models.lenet import LeNet5
+from cnn_jax.models.resnet import Bottleneck, ResNet, resnet8, resnet50
+from cnn_jax.ops.pool import average_pool, global_average_pool, max_pool
+from cnn_jax.parallel import count_flops
+
+
+class Stack(nn.Module):
+    """Linear convolutions one after the other; each (window, stride, padding, dilation)."""
+
+    geometry: tuple[tuple[int, int, int, int], ...]
+    num_space: int = 2
+    num_outputs: int = 0
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        for i, (window, stride, padding, dilation) in enumerate(self.geometry):
+            windows = (window,) * self.num_space
+            x = Conv(3, windows, stride=stride, padding=padding, dilation=dilation, use_bias=False, name=f"conv{i + 1}")(x)
+        return x
+
+
+def initialised(model, shape, seed=0):
+    """Variables of the right shapes with random values; compiles nothing."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), jnp.zeros((1, *shape)))
+    return jax.tree.map(lambda x: jnp.array(rng.uniform(0.01, 0.1, x.shape), x.dtype), shapes)
+
+
+LINKS = st.tuples(st.integers(1, 4), st.integers(1, 2), st.integers(0, 2), st.integers(1, 2))
+
+
+def touched(function, shape):
+    """[outputs..., inputs...]: which input positions change which output positions, one by one."""
+    base = np.asarray(function(jnp.zeros((1, *shape))))
+    result = {}
+    for place in itertools.product(*map(range, shape[:-1])):
+        probe = np.zeros((1, *shape), np.float32)
+        probe[(0, *place)] = 1
+        changed = np.abs(np.asarray(function(jnp.array(probe))) - base).max(-1)[0] > 0
+        for output in zip(*np.nonzero(changed), strict=True):
+            result.setdefault(output, []).append(place)
+    return result
+
+
+@settings(max_examples=6, deadline=None, derandomize=True)
+@given(st.lists(LINKS, min_size=1, max_size=3), st.integers(1, 2))
+def test_fields_equal_probing_every_input(links, num_space):
+    """For linear stacks without zero weights the interval is exact: what it names, and nothing else, matters."""
+    model = Stack(tuple(links), num_space)
+    size = 1 + sum((k - 1) * d for k, _, _, d in links) * 2 + 4
+    shape = (size,) * num_space + (2,)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
+    row = anatomy(model, shape)[-1]
+    (along, *_) = field_of(model, shape, f"conv{len(links)}")
+    gapless = all((s, p, d) == (1, 0, 1) for _, s, p, d in links)
+    for output, places in touched(jax.jit(lambda x: model.apply(variables, x, train=False)), shape).items():
+        for axis in range(num_space):
+            inputs = {place[axis] for place in places}
+            low, high = along.low + output[axis] * along.jump, along.high + output[axis] * along.jump
+            assert low <= min(inputs)
+            assert max(inputs) <= high
+            if gapless:
+                assert inputs == set(range(int(low), int(high) + 1))
+    assert row.field == (along.size,) * num_space
+    assert row.jump == (math.prod(s for _, s, _, _ in links),) * num_space
+
+
+class Branches(nn.Module):
+    """What a real network may do between two layers: parts joined, pooled, shifted, cut, enlarged, gated."""
+
+    num_outputs: int = 4
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        one = Conv(3, (5, 5), name="wide")(x)
+        two = Conv(3, (1, 1), name="narrow")(x)
+        x = jnp.concatenate([one, two, jnp.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]], -1)
+        x = max_pool(x, 3, stride=2, padding=1) + average_pool(x, 3, stride=2, padding=1)
+        x = jnp.transpose(x[:, :, ::-1][:, :, ::-1], (0, 2, 1, 3)).transpose((0, 2, 1, 3))
+        x = ConvTranspose(3, (2, 2), stride=2, padding=0, name="up")(x)
+        x = Conv(3, (3, 3), stride=2, name="down")(x)
+        gate = nn.sigmoid(Conv(3, (1, 1), name="gate")(x.mean((1, 2), keepdims=True)))
+        return Head(self.num_outputs, name="head")(global_average_pool(Conv(3, (1, 1), name="gated")(x * gate)))
+
+
+def test_fields_follow_branches_pools_and_gates():
+    rows = {row.path: row for row in anatomy(Branches(), (16, 16, 3))}
+    assert rows["wide"].field == (5, 5)
+    assert rows["narrow"].field == (1, 1)
+    assert rows["max_pool"].field == (7, 7)  # the hull of the branches, 5, and one more to each side
+    assert rows["max_pool"].geometry == "3×3 /2 pad 1"
+    assert rows["max_pool"].start == (-3, -3)
+    assert rows["up"].jump == (1, 1)
+    assert not rows["down"].sees_all
+    assert rows["gated"].sees_all  # through the gate; its own field is still known
+    assert rows["gated"].field == rows["down"].field
+    assert rows["head"].sees_all
+    assert rows["head"].field == ()
+    assert rows["global_average_pool"].geometry == "all"
+
+
+@pytest.mark.parametrize(("stride_first", "size"), [(False, 427), (True, 483)])
+def test_resnet50_has_the_published_receptive_field(stride_first, size):
+    model = resnet50(num_outputs=1000) if not stride_first else ResNet(1000, (3, 4, 6, 3), partial(Bottleneck, stride_in="1x1"))
+    rows = anatomy(model, (224, 224, 3))
+    last = [row for row in rows if row.kind == "Conv"][-1]
+    assert last.field == (size, size)
+    assert last.jump == (32, 32)
+    assert sum(row.num_params for row in rows) == 25_557_032
+    if not stride_first:
+        assert sum(row.macs for row in rows) == pytest.approx(4.09e9, rel=1e-3)
+
+
+def test_lenet5_has_the_papers_counts():
+    rows = {row.path: row for row in anatomy(LeNet5(num_outputs=10), (32, 32, 1))}
+    assert [rows[name].connections for name in ("c1", "c3", "c5", "f6")] == [122_304, 151_600, 48_120, 10_164]
+    assert [rows[name].num_params for name in ("c1", "s2", "c3", "s4", "c5", "f6")] == [156, 12, 1_516, 32, 48_120, 10_164]
+    assert rows["c5"].field == (32, 32)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_costs_equal_what_the_compiler_counts(padding):
+    """XLA leaves out multiply-adds on padding, as `connections` does; without padding both counts agree with it."""
+    model = Stack(((3, 1, padding, 1), (2, 2, padding, 1), (3, 1, padding, 2)))
+    rows = anatomy(model, (17, 15, 2))
+    variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), jnp.zeros((1, 17, 15, 2)))
+    counted = count_flops(partial(model.apply, train=False), variables, jnp.zeros((1, 17, 15, 2)))
+    assert 2 * sum(row.connections for row in rows) == counted
+    assert (sum(row.macs for row in rows) == sum(row.connections for row in rows)) == (padding == 0)
+
+
+def test_the_costs_of_a_whole_network_agree_with_the_compilers():
+    """What XLA counts beyond the multiply-adds is normalisation, activations and pooling: a little, and never less."""
+    model, images = resnet8(num_outputs=10), jnp.zeros((1, 32, 32, 3))
+    variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+    counted = count_flops(partial(model.apply, train=False), variables, images)
+    ours = 2 * sum(row.connections for row in anatomy(model, (32, 32, 3)))
+    assert ours <= counted <= 1.03 * ours
+
+
+@pytest.mark.parametrize("links", [((3, 1, 1, 1),) * 3, ((5, 2, 2, 1), (3, 1, 1, 1)), ((3, 1, 0, 1), (3, 1, 0, 2))])
+def test_effective_and_theoretical_field_agree_for_linear_stacks(links):
+    """The issue's test: exactly the positions of the theoretical field have a gradient."""
+    model, shape = Stack(links), (25, 25, 2)
+    images = jax.random.normal(jax.random.key(1), (2, *shape))
+    variables = model.init(jax.random.key(0), images, train=False)
+    name = last_feature_map(model, shape)
+    field = np.asarray(effective_field(model, variables, images, name, jax.random.key(2)))
+    (along, _) = field_of(model, shape, name)
+    middle = feature_names(model, shape)[name][0] // 2
+    low, high = int(along.low + middle * along.jump), int(along.high + middle * along.jump)
+    expected = np.zeros((25, 25), bool)
+    expected[low : high + 1, low : high + 1] = True
+    np.testing.assert_array_equal(field > 0, expected)
+    assert effective_size(field, ((low + high) / 2,) * 2) <= along.size
+
+
+def test_effective_size_is_the_square_that_holds_the_energy():
+    field = np.zeros((21, 21))
+    field[8:13, 8:13] = 1
+    assert effective_size(field, (10, 10)) == 5
+    field[10, 10] = 100  # all but nothing lies beside the centre
+    assert effective_size(field, (10, 10)) == 1
+    assert effective_size(np.zeros((4, 4)), (2, 2)) == 0
+
+
+def test_features_come_from_the_same_pass():
+    model, x = resnet8(num_outputs=5), jnp.array(np.random.default_rng(0).normal(size=(3, 8, 8, 2)), jnp.float32)
+    variables = initialised(model, (8, 8, 2))
+    names = list(feature_names(model, (8, 8, 2)))
+    outputs, features = jax.jit(lambda v, x: apply_with_features(model, v, x, names))(variables, x)
+    np.testing.assert_allclose(outputs, jax.jit(partial(model.apply, train=False))(variables, x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(features["head"], outputs, rtol=1e-6)
+    assert {name: f.shape[1:] for name, f in features.items()} == feature_names(model, (8, 8, 2))
+    pooled = features["stage3_block1"].mean((1, 2))
+    head = variables["params"]["head"]
+    np.testing.assert_allclose(pooled @ head["kernel"] + head["bias"][None], outputs, rtol=1e-4, atol=1e-5)
+    headless = jax.jit(partial(resnet8(num_outputs=0).apply, train=False))
+    np.testing.assert_allclose(headless(variables, x), pooled, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="no layer 'stage3_blok1', but .'stage3_block1'"):
+        apply_with_features(model, variables, x, ["stage3_blok1"])
+
+
+def test_a_head_is_replaced_and_removed_and_nothing_else():
+    models = (resnet8(num_outputs=5), resnet8(num_outputs=3), resnet8(num_outputs=0), resnet8(num_outputs=3, width=8))
+    old, new, none, wide = (initialised(model, (8, 8, 1), seed) for seed, model in enumerate(models))
+    swapped = replace_head(old, new)
+    assert jax.tree.map(jnp.shape, swapped) == jax.tree.map(jnp.shape, new)
+    np.testing.assert_array_equal(swapped["params"]["stem_conv"]["kernel"], old["params"]["stem_conv"]["kernel"])
+    np.testing.assert_array_equal(swapped["params"]["head"]["kernel"], new["params"]["head"]["kernel"])
+    assert "head" not in replace_head(old, none)["params"]
+    with pytest.raises(ValueError, match="differ beyond their heads"):
+        replace_head(old, wide)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7, 13])
+def test_adapted_inputs_answer_grey_as_before(channels):
+    rng = np.random.default_rng(0)
+    kernel, grey = jnp.array(rng.normal(size=(3, 3, 3, 5))), jnp.array(rng.normal(size=(3, 3, 1, 1)))
+    adapted = adapt_inputs(kernel, channels)
+    assert adapted.shape == (3, 3, channels, 5)
+    np.testing.assert_allclose((adapted * grey).sum((0, 1, 2)), (kernel * grey).sum((0, 1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_inspect_writes_what_it_prints(tmp_path):
+    inspect(resnet8(num_outputs=10), (16, 16, 3), tmp_path, name="resnet8")
+    rows = list(csv.DictReader((tmp_path / "layers.csv").read_text().splitlines()))
+    record = json.loads((tmp_path / "inspection.json").read_text())
+    assert [row["path"] for row in rows] == [layer["path"] for layer in record["layers"]]
+    assert sum(int(row["num_params"]) for row in rows) == record["totals"]["num_params"] == 78_042
+    assert record["receptive_field"]["layer"] == "stage3_block1"
+    assert record["receptive_field"]["theoretical"] == [25, 25]
+    picture = np.asarray(Image.open(tmp_path / "receptive_field.png").convert("RGB"))
+    assert picture.shape[1] >= 1000
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+
+
+def test_inspect_names_a_layer_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="--layer=stem: the model has no layer 'stem'"):
+        inspect(resnet8(num_outputs=10), (16, 16, 3), tmp_path, name="resnet8", layer="stem")
+    with pytest.raises(UserError, match="--layer=head has no spatial axes left"):
+        inspect(resnet8(num_outputs=10), (16, 16, 3), tmp_path, name="resnet8", layer="head")
