@@ -8,73 +8,8 @@ import numpy as np
 import pytest
 
 from cnn_jax.ops.augment import random_flip, random_resized_crop, random_shift
-from cnn_jax.ops.conv import correlate
 from cnn_jax.ops.distance import euclidean_distances, squared_distances, unit_length
-from cnn_jax.ops.norm import batch_moments, normalise
 from cnn_jax.ops.pool import average_pool, global_average_pool, max_pool
-
-
-def correlate_oracle(x, w, stride, pads, dilation, groups):
-    """The definition, position by position."""
-    x = np.pad(x, [(0, 0), *pads, (0, 0)])
-    window, c_in, c_out = w.shape[:-2], w.shape[-2], w.shape[-1]
-    sizes = [
-        (x.shape[i + 1] - ((window[i] - 1) * dilation[i] + 1)) // stride[i] + 1 for i in range(len(window))
-    ]
-    y = np.zeros((len(x), *sizes, c_out))
-    for position in itertools.product(*map(range, sizes)):
-        for tap in itertools.product(*map(range, window)):
-            at = tuple(p * s + t * d for p, s, t, d in zip(position, stride, tap, dilation, strict=True))
-            for g in range(groups):
-                inputs = x[(slice(None), *at, slice(g * c_in, (g + 1) * c_in))]
-                outputs = slice(g * c_out // groups, (g + 1) * c_out // groups)
-                y[(slice(None), *position, outputs)] += inputs @ w[(*tap, slice(None), outputs)]
-    return y
-
-
-@pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(
-    ("space", "window", "stride", "padding", "dilation", "groups"),
-    [
-        ((9,), (3,), 2, 1, 1, 1),
-        ((8,), (4,), 1, "VALID", 2, 2),
-        ((7, 6), (3, 2), (2, 1), ((1, 0), (2, 1)), 1, 1),
-        ((6, 7), (3, 3), 2, "SAME", 1, 2),
-        ((5, 5), (1, 1), 2, 0, 1, 1),
-        ((8, 9), (3, 2), 1, 2, (2, 3), 4),
-        ((4, 5, 3), (2, 3, 1), (1, 2, 1), 1, 1, 2),
-    ],
-)
-def test_correlate_equals_the_definition(space, window, stride, padding, dilation, groups):
-    rng = np.random.default_rng(0)
-    x, w = rng.normal(size=(2, *space, 4)), rng.normal(size=(*window, 4 // groups, 8))
-    n = len(space)
-    strides, dilations = ((v,) * n if isinstance(v, int) else v for v in (stride, dilation))
-    if padding == "SAME":
-        needed = [max((-(-s // t) - 1) * t + (k - 1) * d + 1 - s, 0) for s, t, k, d in zip(space, strides, window, dilations, strict=True)]
-        pads = [(p // 2, p - p // 2) for p in needed]
-    else:
-        pads = [(0, 0)] * n if padding == "VALID" else [(padding, padding)] * n if isinstance(padding, int) else padding
-
-    def ours(x, w):
-        return correlate(x, w, stride=stride, padding=padding, dilation=dilation, groups=groups)
-
-    expected = correlate_oracle(x, w, strides, pads, dilations, groups)
-    np.testing.assert_allclose(jax.jit(ours)(x, w), expected, rtol=1e-10, atol=1e-10)
-    # The map is bilinear: its gradients are exact directional differences of the oracle.
-    cotangent, dx, dw = rng.normal(size=expected.shape), rng.normal(size=x.shape), rng.normal(size=w.shape)
-    gx, gw = jax.vjp(ours, jnp.array(x), jnp.array(w))[1](jnp.array(cotangent))
-    np.testing.assert_allclose((gx * dx).sum(), (cotangent * correlate_oracle(dx, w, strides, pads, dilations, groups)).sum(), rtol=1e-9)
-    np.testing.assert_allclose((gw * dw).sum(), (cotangent * correlate_oracle(x, dw, strides, pads, dilations, groups)).sum(), rtol=1e-9)
-
-
-def test_correlate_names_what_does_not_fit():
-    with pytest.raises(ValueError, match="6 input channels do not fit"):
-        correlate(jnp.zeros((1, 8, 8, 6)), jnp.zeros((3, 3, 4, 8)))
-    with pytest.raises(ValueError, match="1 to 3 spatial axes"):
-        correlate(jnp.zeros((8, 6)), jnp.zeros((3, 4, 8)))
-    with pytest.raises(ValueError, match="of rank 4"):
-        correlate(jnp.zeros((1, 8, 8, 6)), jnp.zeros((3, 6, 8)))
 
 
 @pytest.mark.usefixtures("float64")
@@ -91,42 +26,6 @@ def test_pooling_equals_a_loop(window, stride, padding):
             expected[:, i, j] = reduce(padded[:, i * step : i * step + window, j * step : j * step + window], axis=(1, 2))
         np.testing.assert_allclose(ours(jnp.array(x), window, stride=stride, padding=padding), expected, rtol=1e-12)
     np.testing.assert_allclose(global_average_pool(jnp.array(x)), x.mean((1, 2)), rtol=1e-12)
-
-
-@pytest.mark.usefixtures("float64")
-def test_batch_norm_equals_two_passes():
-    rng = np.random.default_rng(2)
-    x = rng.normal(size=(4, 3, 5, 6)) * np.arange(1, 7) + np.arange(6) * 10
-    shift, scale, bias = (rng.normal(size=6) for _ in range(3))
-    mean, var = batch_moments(jnp.array(x), jnp.array(shift))
-    np.testing.assert_allclose(mean, x.mean((0, 1, 2)), rtol=1e-12)
-    np.testing.assert_allclose(var, x.var((0, 1, 2)), rtol=1e-11)
-    expected = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5) * scale + bias
-    np.testing.assert_allclose(normalise(jnp.array(x), mean, var, jnp.array(scale), jnp.array(bias)), expected, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.usefixtures("float64")
-def test_batch_norm_gradient_does_not_depend_on_the_shift():
-    rng = np.random.default_rng(3)
-    x, cotangent = jnp.array(rng.normal(size=(8, 4)) * 3 + 7), jnp.array(rng.normal(size=(8, 4)))
-
-    def loss(x, shift):
-        mean, var = batch_moments(x, shift)
-        return (normalise(x, mean, var, jnp.ones(4), jnp.zeros(4)) * cotangent).sum()
-
-    def two_passes(x):
-        mean = x.mean(0, keepdims=True)
-        return ((x - mean) / jnp.sqrt(jnp.square(x - mean).mean(0, keepdims=True) + 1e-5) * cotangent).sum()
-
-    for shift in (jnp.zeros(4), jnp.full(4, 7.0)):
-        np.testing.assert_allclose(jax.grad(loss)(x, shift), jax.grad(two_passes)(x), rtol=1e-8, atol=1e-10)
-
-
-def test_batch_norm_keeps_its_precision_far_from_zero():
-    """In float32, at mean 10⁴ and deviation 1, E[x²] − E[x]² is noise; with the running mean as shift it is not."""
-    x = (np.random.default_rng(4).normal(size=(4096, 1)) + 1e4).astype(np.float32)
-    _, var = batch_moments(jnp.array(x), jnp.array([1e4 + 3.0]))
-    np.testing.assert_allclose(var, x.astype(np.float64).var(0), rtol=1e-4)
 
 
 @pytest.mark.usefixtures("float64")

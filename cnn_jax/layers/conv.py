@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import Initializer, variance_scaling, zeros
 
 from cnn_jax.ops.conv import correlate, transposed_correlate
+from cnn_jax.ops.norm import standardise_weights
 from cnn_jax.ops.padding import Border, Padding, PerAxis
 
 # He et al. 2015 ("Delving deep into rectifiers"), counted over outputs as torchvision's residual nets do.
@@ -62,8 +63,6 @@ class StandardisedConv(Conv):
     """
 
     def prepare(self, kernel):
-        from cnn_jax.ops.norm import standardise_weights
-
         return standardise_weights(kernel)
 
 

@@ -3,9 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.initializers import Initializer, ones, zeros
-from jax import lax
 
-from cnn_jax.ops.norm import batch_moments, normalise
+from cnn_jax.ops.norm import batch_moments, group_norm, instance_norm, layer_norm, normalise, num_values, rms_norm
 
 
 class BatchNorm(nn.Module):
@@ -15,28 +14,95 @@ class BatchNorm(nn.Module):
     new = momentum · old + (1 − momentum) · batch. Note that `momentum` is the fraction *kept*: torch's 0.1 is 0.9 here.
 
     Under `jit` over a mesh the batch is the global one and `axis_name` must be None; under pmap it is required.
+
+    Called with `where` [b], the examples it marks False count in no statistic; where none counts, the running statistics are
+    used and stay. With `frozen` they are used and stay in training too; `scale` and `bias` are the optimizer's to freeze.
+
+    A collection `batch_moments`, if mutable, receives (number of values, mean, biased variance) of each call in training.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
     scale_init: Initializer = ones
     axis_name: str | None = None
+    frozen: bool = False
 
     @nn.compact
-    def __call__(self, x, train: bool):
+    def __call__(self, x, train: bool, where=None):
         c = x.shape[-1]
         scale = self.param("scale", self.scale_init, (c,), jnp.float32)
         bias = self.param("bias", zeros, (c,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (c,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (c,), jnp.float32)
-        if not train:
+        if not train or self.frozen:
             return normalise(x, running_mean.value, running_var.value, scale, bias, epsilon=self.epsilon)
         axis_name = None if self.is_initializing() else self.axis_name  # initialisation runs outside any mapped axis
-        mean, var = batch_moments(x, running_mean.value, axis_name=axis_name)
+        mean, var = batch_moments(x, running_mean.value, where=where, axis_name=axis_name)
         if not self.is_initializing():
-            num = x.size // c * (1 if axis_name is None else lax.axis_size(axis_name))
-            unbiased = var * (num / max(num - 1, 1))
-            keep = self.momentum
+            num = num_values(x, where=where, axis_name=axis_name)
+            self.sow("batch_moments", "moments", (jnp.asarray(num, jnp.float32), mean, var))
+            if where is None:
+                unbiased, keep = var * (num / max(num - 1, 1)), self.momentum
+            else:
+                var = jnp.where(num > 0, var, running_var.value)
+                unbiased, keep = var * (num / jnp.maximum(num - 1, 1)), jnp.where(num > 0, self.momentum, 1.0)
             running_mean.value = keep * running_mean.value + (1 - keep) * mean
             running_var.value = keep * running_var.value + (1 - keep) * unbiased
         return normalise(x, mean, var, scale, bias, epsilon=self.epsilon)
+
+
+class GroupNorm(nn.Module):
+    """`ops.norm.group_norm` over each example's groups of channels and all space. Parameters: `scale`, `bias`."""
+
+    groups: int = 32
+    epsilon: float = 1e-5
+    scale_init: Initializer = ones
+
+    @nn.compact
+    def __call__(self, x):
+        return group_norm(x, *_scale_and_bias(self, x), groups=self.groups, epsilon=self.epsilon)
+
+
+class LayerNorm(nn.Module):
+    """`ops.norm.layer_norm` over the channels of each position. Parameters: `scale`, `bias`.
+
+    ε is that of ConvNeXt and of the transformers; torch's default is 1e-5.
+    """
+
+    epsilon: float = 1e-6
+    scale_init: Initializer = ones
+
+    @nn.compact
+    def __call__(self, x):
+        return layer_norm(x, *_scale_and_bias(self, x), epsilon=self.epsilon)
+
+
+class InstanceNorm(nn.Module):
+    """`ops.norm.instance_norm` over all space, for each example and channel. Parameters: `scale`, `bias`.
+
+    torch's has none by default; `affine=False` gives that.
+    """
+
+    epsilon: float = 1e-5
+    scale_init: Initializer = ones
+    affine: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        return instance_norm(x, *(_scale_and_bias(self, x) if self.affine else ()), epsilon=self.epsilon)
+
+
+class RMSNorm(nn.Module):
+    """`ops.norm.rms_norm` over the channels of each position, which takes no mean away. Parameter: `scale`."""
+
+    epsilon: float = 2**-23  # torch's: float32's step at 1
+    scale_init: Initializer = ones
+
+    @nn.compact
+    def __call__(self, x):
+        return rms_norm(x, self.param("scale", self.scale_init, (x.shape[-1],), jnp.float32), epsilon=self.epsilon)
+
+
+def _scale_and_bias(layer: nn.Module, x):
+    shape = (x.shape[-1],)
+    return layer.param("scale", layer.scale_init, shape, jnp.float32), layer.param("bias", zeros, shape, jnp.float32)

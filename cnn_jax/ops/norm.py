@@ -1,12 +1,32 @@
-"""Batch normalisation as a pure function: statistics of a batch, and their use."""
+"""Normalisation as pure functions, channels last: which values share a mean and a variance is all they differ in.
 
+For x of shape [b, *space, c], each set of values that is normalised together is
+
+  batch_moments + normalise   one channel over the batch and all space    (BatchNorm)
+  group_norm                  one example, c / groups neighbouring channels, all space
+  layer_norm                  one example, one position, all channels
+  instance_norm               one example, one channel, all space
+  rms_norm                    as layer_norm, without taking the mean away
+
+All is computed in at least float32 and returned in the inputs' type.
+"""
+
+import math
+
+import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+from cnn_jax.ops.precision import in_float32
 
 
 def batch_moments(
-    inputs: Float[Array, "*b c"], shift: Float[Array, "c"], *, axis_name: str | None = None
+    inputs: Float[Array, "b *space c"],
+    shift: Float[Array, "c"],
+    *,
+    where: Bool[Array, "b"] | None = None,
+    axis_name: str | None = None,
 ) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
     """Returns each channel's mean and biased variance over all other axes, in one pass, in at least float32.
 
@@ -16,9 +36,15 @@ def batch_moments(
     Args:
       inputs: channels last.
       shift: a guess of the mean; no gradient flows into it.
+      where: the examples that count. The moments are those of the others left out, on however many devices; where none
+        counts, the mean is the shift and the variance 1.
       axis_name: the device axis to average over as well, under pmap only.
 
-    >>> mean, var = batch_moments(jnp.array([[1.0], [3.0]]), jnp.zeros(1))
+    Raises:
+      ValueError: `where` is not of one boolean an example.
+
+    >>> x = jnp.array([[1.0], [3.0], [99.0]])
+    >>> mean, var = batch_moments(x, jnp.zeros(1), where=jnp.array([True, True, False]))
     >>> mean.item(), var.item()
     (2.0, 1.0)
     """
@@ -26,10 +52,39 @@ def batch_moments(
     shift = lax.stop_gradient(shift).astype(dtype)
     d = inputs.astype(dtype) - shift.reshape((1,) * (inputs.ndim - 1) + (-1,))
     axes = tuple(range(inputs.ndim - 1))
-    first, second = d.mean(axes), jnp.square(d).mean(axes)
+    if where is None:
+        first, second = d.mean(axes), jnp.square(d).mean(axes)
+        if axis_name is not None:
+            first, second = lax.pmean((first, second), axis_name)
+        return shift + first, jnp.maximum(second - jnp.square(first), 0)
+    num = num_values(inputs, where=where, axis_name=axis_name)
+    d = jnp.where(where.reshape((-1,) + (1,) * (inputs.ndim - 1)), d, 0)
+    first, second = d.sum(axes), jnp.square(d).sum(axes)
     if axis_name is not None:
-        first, second = lax.pmean((first, second), axis_name)
-    return shift + first, jnp.maximum(second - jnp.square(first), 0)
+        first, second = lax.psum((first, second), axis_name)
+    first, second = first / jnp.maximum(num, 1), second / jnp.maximum(num, 1)
+    return shift + first, jnp.where(num > 0, jnp.maximum(second - jnp.square(first), 0), 1)
+
+
+def num_values(
+    inputs: Float[Array, "b *space c"], *, where: Bool[Array, "..."] | None = None, axis_name: str | None = None
+) -> int | Float[Array, ""]:
+    """Returns how many values of each channel `batch_moments` averages, a plain number unless examples are masked.
+
+    Raises:
+      ValueError: `where` is not of one boolean an example.
+
+    >>> num_values(jnp.zeros((4, 3, 5)))
+    12
+    >>> num_values(jnp.zeros((2, 3, 5)), where=jnp.array([True, False])).item()
+    3.0
+    """
+    if where is None:
+        return math.prod(inputs.shape[:-1]) * (1 if axis_name is None else lax.axis_size(axis_name))
+    if where.shape != inputs.shape[:1] or where.dtype != jnp.bool_:
+        raise ValueError(f"where must hold one boolean an example, shape {inputs.shape[:1]}, got {where.dtype} {where.shape}")
+    num = where.sum(dtype=jnp.float32) * math.prod(inputs.shape[1:-1])
+    return num if axis_name is None else lax.psum(num, axis_name)
 
 
 def normalise(
@@ -51,3 +106,123 @@ def normalise(
     gain = scale * lax.rsqrt(var + epsilon)
     rows = (1,) * (inputs.ndim - 1) + (-1,)
     return (inputs * gain.reshape(rows) + (bias - mean * gain).reshape(rows)).astype(inputs.dtype)
+
+
+@in_float32
+def group_norm(
+    inputs: Float[Array, "b *space c"],
+    scale: Float[Array, "c"] | None = None,
+    bias: Float[Array, "c"] | None = None,
+    *,
+    groups: int = 32,
+    epsilon: float = 1e-5,
+) -> Float[Array, "b *space c"]:
+    """Returns (x − mean) / √(var + ε) · scale + bias, over each example's groups of neighbouring channels and all space.
+
+    With `groups=1` it is the layer norm over all of an example, with as many groups as channels `instance_norm`.
+
+    Args:
+      scale: left out, 1.
+      bias: left out, 0.
+
+    Raises:
+      ValueError: the groups do not divide the channels.
+
+    Reference: Wu & He, "Group normalization", 2018.
+
+    >>> group_norm(jnp.array([[1.0, 3.0, 10.0, 30.0]]), groups=2, epsilon=0.0).round(4).tolist()
+    [[-1.0, 1.0, -1.0, 1.0]]
+    """
+    channels = inputs.shape[-1]
+    if groups < 1 or channels % groups:
+        raise ValueError(f"groups={groups} must be at least 1 and divide the number of channels, which is {channels}")
+    grouped = inputs.reshape(*inputs.shape[:-1], groups, channels // groups)
+    y = _standardised(grouped, (*range(1, inputs.ndim - 1), inputs.ndim), epsilon)
+    return _affine(y.reshape(inputs.shape), scale, bias)
+
+
+@in_float32
+def layer_norm(
+    inputs: Float[Array, "*b c"],
+    scale: Float[Array, "c"] | None = None,
+    bias: Float[Array, "c"] | None = None,
+    *,
+    epsilon: float = 1e-5,
+) -> Float[Array, "*b c"]:
+    """Returns (x − mean) / √(var + ε) · scale + bias over the channels of each position: torch's `LayerNorm(c)`, channels last.
+
+    Over all of an example, space included, it is `group_norm` with `groups=1`.
+
+    Reference: Ba et al., "Layer normalization", 2016.
+
+    >>> layer_norm(jnp.array([[1.0, 3.0], [10.0, 30.0]]), epsilon=0.0).round(4).tolist()
+    [[-1.0, 1.0], [-1.0, 1.0]]
+    """
+    return _affine(_standardised(inputs, -1, epsilon), scale, bias)
+
+
+@in_float32
+def instance_norm(
+    inputs: Float[Array, "b *space c"],
+    scale: Float[Array, "c"] | None = None,
+    bias: Float[Array, "c"] | None = None,
+    *,
+    epsilon: float = 1e-5,
+) -> Float[Array, "b *space c"]:
+    """Returns (x − mean) / √(var + ε) · scale + bias over all space, for each example and channel.
+
+    Raises:
+      ValueError: there is but one position, so that x − mean would be zero everywhere.
+
+    Reference: Ulyanov et al., "Instance normalization: the missing ingredient for fast stylization", 2016.
+
+    >>> instance_norm(jnp.array([[[1.0, 10.0], [3.0, 30.0]]]), epsilon=0.0).round(4).tolist()
+    [[[-1.0, -1.0], [1.0, 1.0]]]
+    """
+    if math.prod(inputs.shape[1:-1]) < 2:
+        raise ValueError(f"inputs must be [b, *space, c] with more than one position in space, got shape {inputs.shape}")
+    return _affine(_standardised(inputs, tuple(range(1, inputs.ndim - 1)), epsilon), scale, bias)
+
+
+@in_float32
+def rms_norm(inputs: Float[Array, "*b c"], scale: Float[Array, "c"] | None = None, *, epsilon: float = 2**-23) -> Float[Array, "*b c"]:
+    """Returns x / √(mean of x² + ε) · scale over the channels of each position; ε is float32's step at 1, torch's default.
+
+    Reference: Zhang & Sennrich, "Root mean square layer normalization", 2019.
+
+    >>> rms_norm(jnp.array([[2.0, -2.0, 2.0]])).round(4).tolist()
+    [[1.0, -1.0, 1.0]]
+    """
+    squares = jnp.square(inputs).mean(-1, keepdims=True)
+    return _affine(inputs * lax.rsqrt(squares + epsilon), scale, None)
+
+
+@in_float32
+def standardise_weights(kernel: Float[Array, "*window c_in c_out"], *, epsilon: float = 1e-6) -> Float[Array, "*window c_in c_out"]:
+    """Returns (w − mean) / √(var + ε) over all axes but the last, for each output channel; the variance is the biased one.
+
+    For networks with `group_norm` and small batches. ε is timm's; it must be small beside a weight's variance, about 1 / fan-in.
+
+    Raises:
+      ValueError: an output has but one weight, so that w − mean would be zero.
+
+    Reference: Qiao et al., "Micro-batch training with batch-channel normalization and weight standardization", 2019.
+
+    >>> standardise_weights(jnp.array([[1.0, 10.0], [3.0, 30.0]])).round(4).tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
+    """
+    if math.prod(kernel.shape[:-1]) < 2:
+        raise ValueError(f"kernel must have more than one weight for each output to be standardised, got shape {kernel.shape}")
+    return _standardised(kernel, tuple(range(kernel.ndim - 1)), epsilon)
+
+
+def _standardised(x: jax.Array, axes: int | tuple[int, ...], epsilon: float) -> jax.Array:
+    """In two passes: there is no running mean to shift by, and E[x²] − E[x]² cancels."""
+    x = x - x.mean(axes, keepdims=True)
+    return x * lax.rsqrt(jnp.square(x).mean(axes, keepdims=True) + epsilon)
+
+
+def _affine(x: jax.Array, scale: jax.Array | None, bias: jax.Array | None) -> jax.Array:
+    rows = (1,) * (x.ndim - 1) + (-1,)
+    x = x if scale is None else x * scale.reshape(rows)
+    return x if bias is None else x + bias.reshape(rows)

@@ -1,0 +1,27 @@
+"""Activations with a parameter."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from cnn_jax.ops.rectifiers import prelu
+
+
+class PReLU(nn.Module):
+    """x where it is positive, slope · x elsewhere, the slope being learned. Parameter: `slope`, shape [] or [c].
+
+    Decay of the weights draws it to zero, towards a ReLU; the paper decays it not.
+
+    Attributes:
+      per_channel: a slope for each channel rather than one for all, which is torch's default.
+      slope_init: the slope to start from.
+
+    Reference: He et al., "Delving deep into rectifiers", 2015.
+    """
+
+    per_channel: bool = False
+    slope_init: float = 0.25
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (x.shape[-1],) if self.per_channel else ()
+        return prelu(x, self.param("slope", nn.initializers.constant(self.slope_init), shape, jnp.float32))
