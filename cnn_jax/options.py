@@ -31,14 +31,20 @@ def options(function: Callable[..., Any]) -> dict[str, Option]:
     >>> def blur(image, *, sigma: float = 1.0, where=None): ...
     >>> options(blur)
     {'sigma': Option(type=<class 'float'>, default=1.0)}
+
+    Of a union the parts count that can be written as text, so that an option may also take arrays:
+
+    >>> def weigh(losses, *, weights: tuple[float, ...] | Callable | None = None): ...
+    >>> describe_type(options(weigh)["weights"].type)
+    'number,number,… or none'
     """
     target = function.func if hasattr(function, "func") else function
     is_module = inspect.isclass(target)
     found = {}
     for p in inspect.signature(function).parameters.values():
-        if p.name in _PROVIDED or not (is_module or p.kind is p.KEYWORD_ONLY) or not _settable(p.annotation):
-            continue
-        found[p.name] = Option(p.annotation, p.default)
+        kind = _settable_part(p.annotation)
+        if p.name not in _PROVIDED and (is_module or p.kind is p.KEYWORD_ONLY) and kind is not None:
+            found[p.name] = Option(kind, p.default)
     return found
 
 
@@ -101,12 +107,14 @@ def fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
-def _settable(kind: Any) -> bool:
-    if typing.get_origin(kind) is Literal or kind in (*_PLAIN, types.NoneType):
-        return True
+def _settable_part(kind: Any) -> Any:
+    """The type, or what of a union can be written as text; None where nothing can."""
     if _is_union(kind):
-        return all(_settable(part) for part in typing.get_args(kind))
-    return typing.get_origin(kind) is tuple and _settable(typing.get_args(kind)[0])
+        parts = [part for part in typing.get_args(kind) if part is types.NoneType or _settable_part(part) is not None]
+        return Union[tuple(parts)] if any(part is not types.NoneType for part in parts) else None  # noqa: UP007
+    plain = typing.get_origin(kind) is Literal or kind in _PLAIN
+    of_plain = typing.get_origin(kind) is tuple and _settable_part(typing.get_args(kind)[0]) is not None
+    return kind if plain or of_plain else None
 
 
 def _is_union(kind: Any) -> bool:

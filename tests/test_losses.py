@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cnn_jax.losses.classification import softmax_cross_entropy
-from cnn_jax.losses.contrastive import contrastive, contrastive_pair
-from cnn_jax.losses.ranking import margin_ranking, margin_ranking_pair
+from cnn_jax.losses.contrastive import contrastive
+from cnn_jax.losses.ranking import margin_ranking
 from cnn_jax.losses.reduction import masked_mean
 from cnn_jax.losses.triplet import triplet_batch_all, triplet_batch_hard, triplet_semi_hard
 
@@ -222,13 +222,3 @@ def test_margin_ranking_without_pairs_is_zero():
     value, gradient = jax.value_and_grad(lambda s: margin_ranking(s, jnp.ones(3, int)).mean())(jnp.arange(3.0))
     assert value == 0
     assert (gradient == 0).all()
-
-
-def test_explicit_pairs():
-    rng = np.random.default_rng(3)
-    d, same = np.abs(rng.normal(size=7)) * 2, rng.random(7) < 0.5
-    expected = [0.5 * v**2 if s else 0.5 * max(0, 1.5 - v) ** 2 for v, s in zip(d, same, strict=True)]
-    np.testing.assert_allclose(contrastive_pair(jnp.array(d), jnp.array(same), margin=1.5), expected)
-    a, b, order = rng.normal(size=7), rng.normal(size=7), rng.choice([-1, 1], 7)
-    expected = [max(0, -o * (x - y) + 0.3) for x, y, o in zip(a, b, order, strict=True)]
-    np.testing.assert_allclose(margin_ranking_pair(jnp.array(a), jnp.array(b), jnp.array(order), margin=0.3), expected)

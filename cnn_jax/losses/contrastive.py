@@ -3,21 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cnn_jax.losses.pairs import pair_masks, spread_mean
+from cnn_jax.losses.batch_pairs import pair_masks, spread_mean
+from cnn_jax.losses.examples import hide
+from cnn_jax.losses.explicit_pairs import contrastive_pair
 from cnn_jax.ops.distance import euclidean_distances
-
-
-def contrastive_pair(distances: Float[Array, "*n"], same: Bool[Array, "*n"], *, margin: float = 1.0) -> Float[Array, "*n"]:
-    """Returns ½·d² for explicit pairs of the same class (`same` True) and ½·max(0, margin − d)² for others.
-
-    Note the polarity: the paper's Y is 0 for a similar pair; here True means similar.
-
-    Reference: Hadsell et al., "Dimensionality reduction by learning an invariant mapping", 2006, equation 4.
-
-    >>> contrastive_pair(jnp.array([0.5, 0.5]), jnp.array([True, False])).tolist()
-    [0.125, 0.125]
-    """
-    return 0.5 * jnp.where(same, jnp.square(distances), jnp.square(jnp.maximum(margin - distances, 0)))
 
 
 def contrastive(
@@ -29,6 +18,7 @@ def contrastive(
     >>> contrastive(jnp.array([[0.0], [0.5], [0.75]]), jnp.array([0, 0, 1])).mean().item()
     0.28125
     """
+    embeddings = hide(embeddings, where)
     distances = euclidean_distances(embeddings, embeddings)
     positives, negatives = pair_masks(labels, where)
     losses = contrastive_pair(distances, positives, margin=margin)

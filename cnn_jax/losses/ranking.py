@@ -3,20 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cnn_jax.losses.pairs import spread_mean
-
-
-def margin_ranking_pair(
-    first: Float[Array, "..."], second: Float[Array, "..."], order: Float[Array, "..."] | Int[Array, "..."], *, margin: float = 0.0
-) -> Float[Array, "..."]:
-    """Returns max(0, −order·(first − second) + margin) for explicit pairs of scores, of shapes that broadcast; torch's formula.
-
-    `order` is +1 where the first should score higher, −1 where the second should.
-
-    >>> margin_ranking_pair(jnp.array([1.0, 1.0]), jnp.array([3.0, 3.0]), jnp.array([1, -1])).tolist()
-    [2.0, 0.0]
-    """
-    return jnp.maximum(-order * (first - second) + margin, 0)
+from cnn_jax.losses.batch_pairs import spread_mean
+from cnn_jax.losses.examples import hide
 
 
 def margin_ranking(
@@ -32,8 +20,9 @@ def margin_ranking(
     >>> margin_ranking(jnp.array([2.0, 0.0, 1.5]), jnp.array([2, 1, 1])).mean().item()
     0.25
     """
+    scores = hide(scores, where)
     ordered = targets[:, None] > targets[None, :]
     if where is not None:
         ordered &= where[:, None] & where[None, :]
-    losses = margin_ranking_pair(scores[:, None], scores[None, :], jnp.ones((1, 1)), margin=margin)
+    losses = jnp.maximum(margin - (scores[:, None] - scores[None, :]), 0)
     return spread_mean(jnp.where(ordered, losses, 0).sum(1), ordered.sum(1), where)

@@ -4,12 +4,46 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
+def reduce(
+    per_example: Float[Array, "b"],
+    where: Bool[Array, "b"] | None = None,
+    *,
+    how: str = "mean",
+    weights: Float[Array, "b"] | None = None,
+) -> Float[Array, ""]:
+    """Returns Σ values / (number that count), or with `how="sum"` Σ values; 0, with zero gradient, where none counts.
+
+    With `weights` the mean is Σ values / Σ weights: for values that are already weighted, as with `class_weights`. So
+    `reduce(losses, weights=class_weights[labels])` is torch's weighted mean, and `reduce(losses, labels != ignore_index)` its mean with
+    an `ignore_index`.
+
+    Raises:
+      ValueError: `how` is neither "mean" nor "sum", or a shape differs.
+
+    >>> reduce(jnp.array([1.0, 5.0]), jnp.array([True, False])).item(), reduce(jnp.array([1.0, 5.0]), how="sum").item()
+    (1.0, 6.0)
+    >>> reduce(jnp.array([1.0, 5.0]), weights=jnp.array([1.0, 3.0])).item()
+    1.5
+    """
+    if how not in ("mean", "sum"):
+        raise ValueError(f"how={how!r} must be 'mean' or 'sum'")
+    for name, array in (("where", where), ("weights", weights)):
+        if array is not None and array.shape != per_example.shape:
+            raise ValueError(f"{name} {list(array.shape)} must have the shape of the values, {list(per_example.shape)}")
+    counts = jnp.ones(per_example.shape, bool) if where is None else where
+    total = jnp.where(counts, per_example, 0).sum()
+    if how == "sum":
+        return total
+    if weights is None:
+        return total / jnp.maximum(counts.sum(), 1)
+    divisor = jnp.where(counts, weights, 0).sum()
+    return jnp.where(divisor > 0, total / jnp.where(divisor > 0, divisor, 1), 0).astype(per_example.dtype)
+
+
 def masked_mean(values: Float[Array, "b"], where: Bool[Array, "b"] | None = None) -> Float[Array, ""]:
     """Returns the mean of the values that count; 0, with zero gradient, where none does.
 
     >>> masked_mean(jnp.array([1.0, 5.0]), jnp.array([True, False])).item()
     1.0
     """
-    if where is None:
-        where = jnp.ones(values.shape, bool)
-    return jnp.where(where, values, 0).sum() / jnp.maximum(where.sum(), 1)
+    return reduce(values, where)

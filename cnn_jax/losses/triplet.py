@@ -7,7 +7,8 @@ holds no triplet the loss and its gradient are 0.
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cnn_jax.losses.pairs import pair_masks, spread_mean
+from cnn_jax.losses.batch_pairs import pair_masks, spread_mean
+from cnn_jax.losses.examples import hide
 from cnn_jax.ops.distance import euclidean_distances
 
 
@@ -21,6 +22,7 @@ def triplet_batch_hard(
     >>> triplet_batch_hard(jnp.array([[0.0], [2.0], [3.0]]), jnp.array([0, 0, 1]), margin=0.0).mean().item()
     0.5
     """
+    embeddings = hide(embeddings, where)
     distances = euclidean_distances(embeddings, embeddings)
     positives, negatives = pair_masks(labels, where)
     farthest = jnp.max(distances, axis=1, where=positives, initial=0)
@@ -43,6 +45,7 @@ def triplet_batch_all(
     >>> triplet_batch_all(jnp.array([[0.0], [2.0], [3.0]]), jnp.array([0, 0, 1]), margin=0.5).mean().item()
     1.5
     """
+    embeddings = hide(embeddings, where)
     distances = euclidean_distances(embeddings, embeddings)
     positives, negatives = pair_masks(labels, where)
     losses = jnp.maximum(distances[:, :, None] - distances[:, None, :] + margin, 0)
@@ -63,6 +66,7 @@ def triplet_semi_hard(
     >>> triplet_semi_hard(jnp.array([[0.0], [2.0], [3.0]]), jnp.array([0, 0, 1]), margin=0.5).mean().item()
     0.75
     """
+    embeddings = hide(embeddings, where)
     distances = euclidean_distances(embeddings, embeddings)
     positives, negatives = pair_masks(labels, where)
     farther = negatives[:, None, :] & (distances[:, None, :] > distances[:, :, None])  # [anchor, positive, negative]
