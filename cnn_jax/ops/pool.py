@@ -1,41 +1,191 @@
-"""Pooling over windows and over all space, channels last, in one to three dimensions."""
+"""Pooling over windows and over all space, channels last, in one to three dimensions. Every pooling can be had from here."""
 
-from collections.abc import Sequence
+import functools
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Shaped
+
+from cnn_jax.ops.adaptive_pool import adaptive_average_pool, adaptive_max_pool
+from cnn_jax.ops.blur_pool import blur_pool, max_blur_pool
+from cnn_jax.ops.max_pool import first_maximum, max_pool
+from cnn_jax.ops.padding import Padding, PerAxis
+from cnn_jax.ops.stochastic_pool import probability_weighted_pool, stochastic_pool
+from cnn_jax.ops.windows import Walk, padded, sliding_windows, spatial_sizes, taps
+
+__all__ = [
+    "adaptive_average_pool",
+    "adaptive_max_pool",
+    "average_pool",
+    "blur_pool",
+    "global_average_max_pool",
+    "global_average_pool",
+    "global_max_pool",
+    "l2_pool",
+    "lp_pool",
+    "max_blur_pool",
+    "max_pool",
+    "probability_weighted_pool",
+    "stochastic_pool",
+]
 
 
-def max_pool(inputs: jax.Array, window: int | Sequence[int], *, stride: int | Sequence[int] | None = None, padding: int = 0) -> jax.Array:
-    """Returns the maximum of each window; padded positions never win. `stride` defaults to the window.
-
-    >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
-    [[5.0, 7.0], [13.0, 15.0]]
-    """
-    return lax.reduce_window(inputs, -jnp.inf, lax.max, *_geometry(inputs, window, stride, padding))
-
-
+@jax.named_scope("average_pool")
 def average_pool(
-    inputs: jax.Array, window: int | Sequence[int], *, stride: int | Sequence[int] | None = None, padding: int = 0
-) -> jax.Array:
-    """Returns the mean of each window, padded zeros counted (torch's `count_include_pad=True`).
+    inputs: Float[Array, "b *space c"],
+    window: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Float[Array, "b *places c"]:
+    """Returns the mean of each window.
+
+    Args:
+      window, stride, padding, ceil_mode: as in `max_pool`.
+      count_include_pad: the padding's zeros count as values (torch's default); else the mean is over the values that are there. What
+        `ceil_mode` adds beyond the padding never counts.
+
+    Raises:
+      ValueError: as `max_pool`.
+
+    Reference: LeCun et al., "Gradient-based learning applied to document recognition", 1998 (its subsampling layers).
 
     >>> average_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
     [[2.5, 4.5], [10.5, 12.5]]
+    >>> row = jnp.ones((1, 3, 1))
+    >>> average_pool(row, 2, padding=1)[0, :, 0].tolist(), average_pool(row, 2, padding=1, count_include_pad=False)[0, :, 0].tolist()
+    ([0.5, 1.0], [1.0, 1.0])
     """
-    geometry = _geometry(inputs, window, stride, padding)
-    return lax.reduce_window(inputs, 0.0, lax.add, *geometry) / jnp.prod(jnp.array(geometry[0])).astype(inputs.dtype)
+    windows = sliding_windows(inputs, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
+    space, walk = inputs.shape[1:-1], windows.walk
+    wide = padded(inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32)), windows.pads, 0.0)
+    total = _sums(wide, walk)
+    count = np.ones(())
+    for n, (before, after), k, s, places in zip(space, windows.asked, walk.window, walk.stride, total.shape[1:-1], strict=True):
+        start = np.arange(places) * s - before
+        first, last = (-before, n + after) if count_include_pad else (0, n)
+        count = count[..., None] * (np.minimum(start + k, last) - np.maximum(start, first))
+    divisor = count.flat[0] if (count == count.flat[0]).all() else jnp.asarray(count[None, ..., None], wide.dtype)
+    return (total / divisor).astype(inputs.dtype)
 
 
-def global_average_pool(inputs: jax.Array) -> jax.Array:
-    """Returns the mean over all spatial axes, [b, *space, c] -> [b, c]."""
-    return inputs.mean(axis=tuple(range(1, inputs.ndim - 1)))
+@jax.named_scope("lp_pool")
+def lp_pool(
+    inputs: Float[Array, "b *space c"],
+    window: PerAxis,
+    *,
+    p: float = 2.0,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+) -> Float[Array, "b *places c"]:
+    """Returns the p-norm of each window, (Σ |x|^p)^(1/p); p = 1 is the sum of absolute values, p → ∞ their maximum.
+
+    Windows are scaled by their largest value first, so that no power overflows. Where the norm has no derivative (all zero, or a
+    zero with p < 1), it is taken to be 0. torch's LPPool leaves out the absolute value, which is the same for even p only, and
+    enlarges what `ceil_mode` cuts off to a full window; here nothing is enlarged.
+
+    Args:
+      p: any positive number.
+      window, stride, padding, ceil_mode: as in `max_pool`.
+
+    Raises:
+      ValueError: p is not positive and finite; else as `max_pool`.
+
+    Reference: Sermanet, Chintala & LeCun, "Convolutional neural networks applied to house numbers digit classification", 2012.
+
+    >>> lp_pool(jnp.array([3.0, -4.0, 1.0, 1.0]).reshape(1, 4, 1), 2, p=1.0)[0, :, 0].tolist()
+    [7.0, 2.0]
+    """
+    if not 0 < p < math.inf:
+        raise ValueError(f"p={p} must be positive and finite; for p = ∞ take max_pool(jnp.abs(inputs), …)")
+    windows = sliding_windows(inputs, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
+    sizes = padded(jnp.abs(inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))), windows.pads, 0.0)
+    # A norm does not depend on the scale it is computed in, so no gradient need flow through that: the largest value of the window, or,
+    # for windows of many values, of the channel.
+    if windows.walk.few:
+        largest = functools.reduce(jnp.maximum, taps(sizes, windows.walk))
+        scale = _positive(lax.stop_gradient(largest))
+        total = sum(_power(size / scale, p) for size in taps(sizes, windows.walk))
+    else:
+        scale = _positive(lax.stop_gradient(sizes.max(tuple(range(1, sizes.ndim - 1)), keepdims=True)))
+        total = _sums(_power(sizes / scale, p), windows.walk)
+    return (scale * _power(total, 1 / p)).astype(inputs.dtype)
 
 
-def _geometry(inputs: jax.Array, window, stride, padding: int):
-    num_space = inputs.ndim - 2
-    window = (window,) * num_space if isinstance(window, int) else tuple(window)
-    stride = window if stride is None else (stride,) * num_space if isinstance(stride, int) else tuple(stride)
-    pads = ((0, 0), *((padding, padding),) * num_space, (0, 0))
-    return (1, *window, 1), (1, *stride, 1), pads
+@jax.named_scope("l2_pool")
+def l2_pool(
+    inputs: Float[Array, "b *space c"], window: PerAxis, *, stride: PerAxis | None = None, padding: Padding = 0, ceil_mode: bool = False
+) -> Float[Array, "b *places c"]:
+    """Returns the root of the *sum* of squares of each window, √(Σ x²): its Euclidean length.
+
+    The root mean square (RMS) divides by the number n of values before the root, √(Σ x² / n), and is smaller by the factor √n.
+
+    Args:
+      window, stride, padding, ceil_mode: as in `max_pool`.
+
+    Raises:
+      ValueError: as `max_pool`.
+
+    >>> l2_pool(jnp.array([3.0, -4.0, 0.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
+    [5.0, 0.0]
+    """
+    return lp_pool(inputs, window, p=2.0, stride=stride, padding=padding, ceil_mode=ceil_mode)
+
+
+@jax.named_scope("global_average_pool")
+def global_average_pool(inputs: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
+    """Returns the mean over all spatial axes.
+
+    Reference: Lin, Chen & Yan, "Network in network", 2013.
+
+    >>> global_average_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
+    [[3.0, 4.0]]
+    """
+    return inputs.mean(axis=tuple(range(1, 1 + len(spatial_sizes(inputs)))))
+
+
+@jax.named_scope("global_max_pool")
+def global_max_pool(inputs: Shaped[Array, "b *space c"]) -> Shaped[Array, "b c"]:
+    """Returns the maximum over all spatial axes; its gradient goes to the first one in row-major order. NaN is handed on.
+
+    Reference: Oquab et al., "Is object localization for free?", 2015.
+
+    >>> global_max_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
+    [[6.0, 7.0]]
+    """
+    spatial_sizes(inputs)
+    flat = inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
+    return first_maximum(flat, 1)[:, 0]
+
+
+@jax.named_scope("global_average_max_pool")
+def global_average_max_pool(inputs: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
+    """Returns half the sum of the mean and the maximum over all spatial axes, timm's "avgmax".
+
+    >>> global_average_max_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
+    [[4.5, 5.5]]
+    """
+    return (global_average_pool(inputs) + global_max_pool(inputs)) / 2
+
+
+def _sums(inputs: jax.Array, walk: Walk) -> jax.Array:
+    if walk.few:
+        return sum(taps(inputs, walk))
+    return lax.reduce_window(inputs, np.zeros((), inputs.dtype), lax.add, (1, *walk.window, 1), (1, *walk.stride, 1), "VALID")
+
+
+def _positive(scale: jax.Array) -> jax.Array:
+    return jnp.where((scale > 0) & (scale < jnp.inf), scale, 1)
+
+
+def _power(x: jax.Array, p: float) -> jax.Array:
+    """x^p for x ≥ 0, with derivative 0 at 0."""
+    y = jnp.where(x == 0, 1, x)
+    y = jnp.sqrt(y) if p == 0.5 else y ** (int(p) if float(p).is_integer() else p)  # whole powers are products
+    return jnp.where(x == 0, 0, y)

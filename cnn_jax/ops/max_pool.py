@@ -1,0 +1,165 @@
+"""The maximum over windows, with a gradient that is defined where values are equal, and fast."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Shaped
+
+from cnn_jax.ops.padding import Padding, PerAxis
+from cnn_jax.ops.windows import Walk, padded, sliding_windows, spread, spread_at, tap_at, taps
+
+
+@jax.named_scope("max_pool")
+def max_pool(
+    inputs: Shaped[Array, "b *space c"],
+    window: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+) -> Shaped[Array, "b *places c"]:
+    """Returns the maximum of each window, y[n, i, c] = max_k x[n, i·stride + k·dilation − padding, c].
+
+    Padding never wins. NaN is handed on. Whole numbers are pooled as well. The gradient goes, all of it, to the first maximum of a window
+    in row-major order, as torch's does; so it is the same on every run. Reverse mode, to any order, and vmap are supported;
+    forward mode (`jax.jvp` of the network itself) is not.
+
+    Args:
+      inputs: with one to three spatial axes.
+      window: one number, or one for each spatial axis.
+      stride: the same; None stands for the window.
+      padding: "VALID", "SAME", "CAUSAL" (1-D), a number for both sides of each axis, or one such number or (before, after) pair for each
+        axis. Numbers may be at most half the window.
+      dilation: spacing of the window's taps.
+      ceil_mode: also a last window that is cut off by the border, unless it would start beyond the input (torch's rule).
+
+    Raises:
+      ValueError: the inputs' rank, or an argument is out of its range; no window fits.
+
+    Reference: Ranzato et al., "Unsupervised learning of invariant feature hierarchies", 2007.
+
+    >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0].tolist()
+    [[5.0, 7.0], [13.0, 15.0]]
+    """
+    windows = sliding_windows(inputs, window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+    inputs = padded(inputs, windows.pads, _lowest(inputs.dtype))
+    if windows.walk.few:
+        return _maximum(inputs, windows.walk, False)
+    # The maximum of rows' maxima; its first place is the first one in row-major order, too.
+    for walk in windows.walk.by_axis():
+        inputs = _maximum(inputs, walk, True)
+    return inputs
+
+
+def first_maximum(inputs: Shaped[Array, "*shape"], axis: int) -> Shaped[Array, "*reduced"]:
+    """Returns the maximum along an axis, which stays, of size one; the gradient goes to the first one. NaN is handed on.
+
+    >>> jax.grad(lambda x: first_maximum(x, 0).sum())(jnp.array([1.0, 2.0, 2.0])).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    return _first_of_all(inputs, axis % inputs.ndim)
+
+
+def _lowest(dtype) -> float | int | bool:
+    if dtype == jnp.bool_:
+        return False
+    return -math.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _first_of_all(inputs: jax.Array, axis: int) -> jax.Array:
+    return inputs.max(axis, keepdims=True)
+
+
+def _first_of_all_backward(axis: int, inputs: jax.Array, cotangent: jax.Array):
+    places = lax.broadcasted_iota(jnp.int32, inputs.shape, axis)
+    return (jnp.where(places == inputs.argmax(axis, keepdims=True).astype(jnp.int32), cotangent, 0),)
+
+
+_first_of_all.defvjp(lambda inputs, axis: (_first_of_all(inputs, axis), inputs), _first_of_all_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _maximum(inputs: jax.Array, walk: Walk, looped: bool) -> jax.Array:
+    """The maximum of each window; `looped` chooses how its gradient is computed, for walks along one axis only."""
+    window, stride, dilation = ((1, *field, 1) for field in walk)
+    lowest = np.array(_lowest(inputs.dtype), inputs.dtype)
+    return lax.reduce_window(inputs, lowest, lax.max, window, stride, "VALID", window_dilation=dilation)
+
+
+def _maximum_forward(inputs: jax.Array, walk: Walk, looped: bool):
+    (maximum, choice) = (_choose_in_a_loop if looped else _choose)(inputs, walk)
+    return maximum, (choice, inputs[:0])  # an empty array that knows the inputs' shape
+
+
+def _maximum_backward(walk: Walk, looped: bool, residuals, cotangent: jax.Array):
+    choice, empty = residuals
+    return ((_spread_in_a_loop if looped else spread_choice)(choice, cotangent, walk, empty.shape[1:-1]),)
+
+
+_maximum.defvjp(_maximum_forward, _maximum_backward)
+
+
+def _choose(inputs: jax.Array, walk: Walk) -> tuple[jax.Array, jax.Array]:
+    """The maximum of each window and the number of the first tap that sees it."""
+    first, *others = taps(inputs, walk)
+    best = first, jnp.zeros(first.shape, _count_type(walk))
+    for tap, value in enumerate(others, 1):
+        best = _better(tap, value, best)
+    return best
+
+
+def spread_choice(
+    choice: Int[Array, "b *places c"], values: Float[Array, "b *places c"], walk: Walk, space: tuple[int, ...]
+) -> Float[Array, "b *space c"]:
+    """Returns zeros, and each window's value added where its chosen tap has looked.
+
+    >>> spread_choice(jnp.array([1, 0]).reshape(1, 2, 1), jnp.ones((1, 2, 1)), Walk((2,), (1,), (1,)), (3,))[0, :, 0].tolist()
+    [0.0, 2.0, 0.0]
+    """
+    return spread([_piece(tap, choice, values) for tap in range(math.prod(walk.window))], walk, space)
+
+
+# The same along one axis, in a loop: windows may be large, and XLA must not weave the work for two axes into one, in which what belongs to
+# one axis is computed anew for each tap of the other.
+
+
+def _choose_in_a_loop(inputs: jax.Array, walk: Walk) -> tuple[jax.Array, jax.Array]:
+    axis = _only_axis(walk)
+    first = tap_at(inputs, 0, walk, axis)
+    best = first, jnp.zeros(first.shape, _count_type(walk))
+    return lax.fori_loop(1, max(walk.window), lambda tap, best: _better(tap, tap_at(inputs, tap, walk, axis), best), best)
+
+
+def _spread_in_a_loop(choice: jax.Array, values: jax.Array, walk: Walk, space: tuple[int, ...]) -> jax.Array:
+    axis = _only_axis(walk)
+    total = jnp.zeros((values.shape[0], *space, values.shape[-1]), values.dtype)
+
+    def add(tap, total):
+        return spread_at(total, _piece(tap, choice, values), tap, walk, axis)
+
+    return lax.fori_loop(0, max(walk.window), add, total)
+
+
+def _better(tap: int | jax.Array, value: jax.Array, best: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    maximum, choice = best
+    wins = (value > maximum) | (value != value)  # a NaN is handed on: nothing is greater
+    return jnp.where(wins, value, maximum), jnp.where(wins, jnp.asarray(tap, choice.dtype), choice)
+
+
+def _piece(tap: int | jax.Array, choice: jax.Array, values: jax.Array) -> jax.Array:
+    return jnp.where(choice == jnp.asarray(tap, choice.dtype), values, 0)
+
+
+def _count_type(walk: Walk):
+    return jnp.int8 if math.prod(walk.window) <= 127 else jnp.int32
+
+
+def _only_axis(walk: Walk) -> int:
+    """The array axis along which the walk goes; along the others it stands still."""
+    return 1 + max(range(len(walk.window)), key=lambda i: walk.window[i] * walk.stride[i])
