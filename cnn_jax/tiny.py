@@ -33,7 +33,7 @@ def tiny(experiment: Experiment) -> Experiment:
         about=dataclasses.replace(experiment.about, expected=None),
         dataset=data,
         augment=tuple(
-            spec.replace(size=min(spec.kwargs["size"], MAX_SIDE)) if "size" in spec.kwargs else spec for spec in experiment.augment
+            spec.replace(size=_at_most(spec.kwargs["size"])) if "size" in spec.kwargs else spec for spec in experiment.augment
         ),
         schedule=schedule,
         batch_size=BATCH_SIZE * experiment.accumulate_steps,
@@ -44,6 +44,10 @@ def tiny(experiment: Experiment) -> Experiment:
         save_every=None,
         workers=1,
     )
+
+
+def _at_most(size: int | tuple[int, int]) -> int | tuple[int, ...]:
+    return tuple(min(n, MAX_SIDE) for n in size) if isinstance(size, tuple) else min(size, MAX_SIDE)
 
 
 def _shrunk(shape: tuple[int, int, int]) -> tuple[int, int, int]:

@@ -5,14 +5,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen.initializers import Initializer, variance_scaling, zeros
+from flax.linen.initializers import Initializer, zeros
 
+from cnn_jax.initialisers import he_normal_fan_out
 from cnn_jax.ops.conv import correlate, transposed_correlate
 from cnn_jax.ops.norm import standardise_weights
 from cnn_jax.ops.padding import Border, Padding, PerAxis
-
-# He et al. 2015 ("Delving deep into rectifiers"), counted over outputs as torchvision's residual nets do.
-he_normal_fan_out = variance_scaling(2.0, "fan_out", "normal")
 
 
 class Conv(nn.Module):

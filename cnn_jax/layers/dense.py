@@ -4,10 +4,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen.initializers import Initializer, variance_scaling, zeros
+from flax.linen.initializers import Initializer, zeros
 
-# 1/√fan_in, LeCun et al. 1998: for layers that are not followed by a rectifier.
-lecun_normal = variance_scaling(1.0, "fan_in", "truncated_normal")
+from cnn_jax.initialisers import lecun_normal
 
 
 class Dense(nn.Module):

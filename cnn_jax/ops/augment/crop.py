@@ -1,28 +1,13 @@
-"""Random changes of a batch of images, on the device. One key a batch; each example's change depends on its place only.
-
-Every function is `f(key, images, *, <options>, axis_name=None) -> images` on [b, h, w, c] floats in [0, 1]; under pmap
-`axis_name` names the device axis, so that the same global batch is changed the same way on any number of devices.
-"""
+"""Parts of an image: crops, shifts, and crops that are resized."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from cnn_jax.ops.augment.chance import each
+from cnn_jax.ops.padding import Border, pad_space
 from cnn_jax.ops.random import example_keys
-
-
-def random_flip(key: PRNGKeyArray, images: Float[Array, "b h w c"], *, axis_name: str | None = None) -> Float[Array, "b h w c"]:
-    """Returns the images, each mirrored left to right with probability ½.
-
-    >>> random_flip(jax.random.key(0), jnp.ones((2, 4, 4, 1))).shape
-    (2, 4, 4, 1)
-    """
-
-    def one(key, image):
-        return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
-
-    return jax.vmap(one)(example_keys(key, len(images), axis_name=axis_name), images)
 
 
 def random_shift(
@@ -42,6 +27,57 @@ def random_shift(
         return lax.dynamic_slice(image, (row, column, 0), images.shape[1:])
 
     return jax.vmap(one)(example_keys(key, len(images), axis_name=axis_name), padded)
+
+
+def random_crop(
+    key: PRNGKeyArray,
+    images: Float[Array, "b h w c"],
+    *,
+    size: int | tuple[int, ...],
+    padding: int = 0,
+    border: Border = "zeros",
+    axis_name: str | None = None,
+) -> Float[Array, "b _ _ c"]:
+    """Returns a random part of size × size (or height × width) of each image, all places equally likely.
+
+    Args:
+      padding: so many pixels are first added on every side, …
+      border: … black ("zeros"), mirrored ("reflect"), the outermost again ("replicate") or from the other side ("circular").
+
+    Raises:
+      ValueError: the part is larger than the padded image.
+
+    >>> random_crop(jax.random.key(0), jnp.ones((2, 4, 4, 1)), size=3).shape
+    (2, 3, 3, 1)
+    """
+    height, width = _part(size, images.shape[1] + 2 * padding, images.shape[2] + 2 * padding)
+    padded = pad_space(images, [(padding, padding)] * 2, border=border)
+    free = jnp.array([padded.shape[1] - height, padded.shape[2] - width])
+
+    def one(key, image):
+        row, column = jax.random.randint(key, (2,), 0, free + 1)
+        return lax.dynamic_slice(image, (row, column, 0), (height, width, images.shape[3]))
+
+    return each(one, key, padded, axis_name=axis_name)
+
+
+def center_crop(
+    key: PRNGKeyArray, images: Float[Array, "b h w c"], *, size: int | tuple[int, ...], axis_name: str | None = None
+) -> Float[Array, "b _ _ c"]:
+    """Returns the central size × size (or height × width) of each image; an odd pixel more stays off below and right.
+
+    Nothing is random: the key is that of every augmentation, and not used.
+
+    Raises:
+      ValueError: the part is larger than the image.
+
+    >>> center_crop(jax.random.key(0), jnp.arange(5.0).reshape(1, 1, 5, 1), size=(1, 3)).ravel().tolist()
+    [1.0, 2.0, 3.0]
+    """
+    del key, axis_name
+    height, width = _part(size, *images.shape[1:3])
+    top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
+    return images[:, top : top + height, left : left + width]
 
 
 def random_resized_crop(
@@ -77,3 +113,11 @@ def random_resized_crop(
         return jax.image.scale_and_translate(image, (size, size, channels), (0, 1), scale, -start * scale, "linear")
 
     return jax.vmap(one)(example_keys(key, len(images), axis_name=axis_name), images)
+
+
+def _part(size: int | tuple[int, ...], height: int, width: int) -> tuple[int, int]:
+    """Height and width of a crop that fits."""
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not (1 <= sides[0] <= height and 1 <= sides[1] <= width):
+        raise ValueError(f"size={size} must be one number or two, from 1 to the image's {height}×{width} (padding included)")
+    return sides
