@@ -16,6 +16,7 @@ from cnn_jax.data.dataset import Dataset
 from cnn_jax.errors import UserError, unknown
 from cnn_jax.experiment import Experiment, Spec
 from cnn_jax.layers import Embedder, Scorer
+from cnn_jax.mixing import MixFn, make_mix, unmixed
 from cnn_jax.options import options, reads
 from cnn_jax.registry import BY_FIELD, LOSSES
 from cnn_jax.types import AugmentFn, LossFn, MetricFn, PyTree
@@ -38,6 +39,7 @@ class Built(NamedTuple):
     learning_rate: Callable[[int], float]
     average: Callable[[PyTree, PyTree, jax.Array], PyTree]
     augment: AugmentFn
+    mix: MixFn
     standardise: Callable[[jax.Array], jax.Array]
 
 
@@ -74,6 +76,7 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
         learning_rate=lambda step: option(experiment.optimizer, "optimizer", "learning_rate") * float(factor(step)),
         average=optim.no_average if experiment.ema_decay is None else optim.moving_average(experiment.ema_decay),
         augment=partial(_in_turn, augmentations),
+        mix=make_mix([_call(spec, "mix") for spec in experiment.mix]) if experiment.mix else unmixed,
         standardise=partial(_standardise, mean=dataset.mean, std=dataset.std),
     )
     _check_fit(built)
@@ -97,6 +100,13 @@ def _check_fit(built: Built) -> None:
             f"retrieval={experiment.retrieval[0].name} reads embeddings, but the loss {experiment.loss.name} makes the model end in "
             f"{built.outputs}. Add --set retrieval= or choose a loss on embeddings."
         )
+    if experiment.mix and built.outputs != "logits":
+        raise UserError(
+            f"mix={experiment.mix[0].name} mixes class labels, but the loss {experiment.loss.name} reads {built.outputs}. "
+            f"Add --set mix= or choose a loss on logits."
+        )
+    if option(experiment.model, "model", "auxiliary") and built.outputs != "logits":
+        raise UserError(f"model.auxiliary=true adds heads of class logits, but the loss {experiment.loss.name} reads {built.outputs}.")
     measured = ["loss", *(name for name in (*built.metric_fns, *built.retrieval_fns) if name != "confusion")]
     if experiment.best_by not in measured:
         raise unknown("best_by", experiment.best_by, measured, "It names the test metric that picks the best checkpoint.")
@@ -106,11 +116,12 @@ def _check_fit(built: Built) -> None:
             raise UserError(f"{name} with k={k}: k must be from 1 to {limit} on {dataset.name}.")
     _check_model(built)
     images = jax.ShapeDtypeStruct((experiment.batch_size, *dataset.train_shape), jnp.float32)
+    labels = jax.ShapeDtypeStruct((experiment.batch_size,), jnp.int32)
     try:
-        augmented = jax.eval_shape(partial(built.augment, axis_name=None), jax.random.key(0), images).shape[1:]
+        changed = jax.eval_shape(lambda key, x, y: built.mix(key, built.augment(key, x), y)[0], jax.random.key(0), images, labels)
     except (TypeError, ValueError) as error:
         raise UserError(f"The augmentation does not fit images of shape {dataset.train_shape}: {error}") from None
-    if augmented != dataset.input_shape:
+    if (augmented := changed.shape[1:]) != dataset.input_shape:
         raise UserError(
             f"Training images come out of the augmentation as {augmented}, but evaluation images of {dataset.name} are "
             f"{dataset.input_shape}. Make them agree, with random_resized_crop's size or dataset.image_size."

@@ -77,6 +77,7 @@ class Experiment:
     model: Spec
     dataset: Spec
     augment: tuple[Spec, ...] = ()
+    mix: tuple[Spec, ...] = ()  # mixup, CutMix: one of them for each batch, drawn anew; training metrics count own labels
     loss: Spec = Spec("softmax_cross_entropy")
     metrics: tuple[Spec, ...] = (Spec("accuracy"),)
     retrieval: tuple[Spec, ...] = ()  # metrics over all test embeddings at once
@@ -100,7 +101,7 @@ class Experiment:
 
 _NESTED = {"about": About, "expected": Expected}
 _SPECS = ("model", "dataset", "loss", "optimizer", "schedule")
-_LISTS = ("augment", "metrics", "retrieval")
+_LISTS = ("augment", "mix", "metrics", "retrieval")
 
 
 def to_json(experiment: Experiment) -> str:

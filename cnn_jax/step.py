@@ -1,6 +1,6 @@
 """One update and one evaluation as pure functions of (state, batch). Nothing here knows a device or a setting."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import flax.linen as nn
 import jax
@@ -10,6 +10,7 @@ from jax import lax
 
 from cnn_jax.losses.reduction import masked_mean
 from cnn_jax.metrics.mean import Mean
+from cnn_jax.mixing import MixFn
 from cnn_jax.state import TrainState
 from cnn_jax.types import AugmentFn, Batch, LossFn, MetricFn, PyTree
 
@@ -23,6 +24,7 @@ def make_train_step(
     tx: optax.GradientTransformation,
     *,
     augment: AugmentFn,
+    mix: MixFn,
     standardise: Callable[[jax.Array], jax.Array],
     average: Callable[[PyTree, PyTree, jax.Array], PyTree],
     accumulate_steps: int = 1,
@@ -38,19 +40,24 @@ def make_train_step(
     def loss_and_measures(params, batch_stats, batch, key):
         variables = {"params": params, "batch_stats": batch_stats}
         outputs, updates = model.apply(
-            variables, batch["inputs"], train=True, mutable=["batch_stats"], rngs={"dropout": key}
+            variables, batch["inputs"], train=True, mutable=["batch_stats", "auxiliary"], rngs={"dropout": key}
         )
         outputs, targets, valid = gather((outputs, batch["targets"], batch["valid"]), axis_name)
         losses = loss_fn(outputs, targets, where=valid)
         measures = {"loss": Mean.of(losses, valid)} | _measure(metric_fns, outputs, targets, valid)
+        # Auxiliary heads (Inception) add to what is minimised, not to the loss that is logged: evaluation has none.
+        for auxiliary, weight in _sown(updates.get("auxiliary", {})):
+            losses += weight * loss_fn(gather(auxiliary, axis_name), targets, where=valid)
         return masked_mean(losses, valid), (updates.get("batch_stats", {}), measures)
 
     gradients = _accumulated(jax.grad(loss_and_measures, has_aux=True), accumulate_steps)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Measures]:
         augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        images = standardise(augment(augment_key, to_unit(batch["inputs"]), axis_name=axis_name))
-        grads, (batch_stats, measures) = gradients(state.params, state.batch_stats, {**batch, "inputs": images}, model_key)
+        images = augment(augment_key, to_unit(batch["inputs"]), axis_name=axis_name)
+        images, targets = mix(jax.random.fold_in(augment_key, 0), images, batch["targets"], axis_name=axis_name)
+        batch = {**batch, "inputs": standardise(images), "targets": targets}
+        grads, (batch_stats, measures) = gradients(state.params, state.batch_stats, batch, model_key)
         if axis_name is not None:
             grads = lax.pmean(grads, axis_name)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -92,6 +99,15 @@ def gather(tree: PyTree, axis_name: str | None) -> PyTree:
     if axis_name is None:
         return tree
     return jax.tree.map(lambda x: lax.all_gather(x, axis_name, tiled=True), tree)
+
+
+def _sown(collection: PyTree) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """The (logits, weight) pairs that modules have sown, each name holding a tuple of them."""
+    if isinstance(collection, Mapping):
+        for value in collection.values():
+            yield from _sown(value)
+    else:
+        yield from collection
 
 
 def _measure(metric_fns, outputs, targets, valid) -> Measures:

@@ -15,6 +15,7 @@ from cnn_jax.data.pipeline import empty_batch, train_batches
 from cnn_jax.errors import UserError
 from cnn_jax.evaluate import Evaluator, restore_target
 from cnn_jax.experiment import Experiment
+from cnn_jax.mixing import mixed_loss, of_own_target
 from cnn_jax.parallel import Parallel, make_parallel
 from cnn_jax.report import Report, say, timed
 from cnn_jax.state import TrainState
@@ -121,12 +122,14 @@ def _already_done(experiment: Experiment, workdir: Path, state: TrainState, eval
 
 def make_step(built: Built, parallel: Parallel):
     """Returns the experiment's train step, pure and not yet compiled."""
+    mixing = built.experiment.mix
     return make_train_step(
         built.model,
-        built.loss_fn,
-        built.metric_fns,
+        mixed_loss(built.loss_fn) if mixing else built.loss_fn,
+        {name: of_own_target(f) if mixing else f for name, f in built.metric_fns.items()},
         built.tx,
         augment=built.augment,
+        mix=built.mix,
         standardise=built.standardise,
         average=built.average,
         accumulate_steps=built.experiment.accumulate_steps,

@@ -22,6 +22,7 @@ EXPERIMENTS = {
     "classifier": CLASSIFIER,
     "triplet": TRIPLET,
     "accumulating": dataclasses.replace(CLASSIFIER, accumulate_steps=2, clip_norm=0.5),
+    "mixing": dataclasses.replace(CLASSIFIER, accumulate_steps=2, mix=(Spec("mixup", alpha=0.5), Spec("cutmix"))),
 }
 
 
@@ -31,7 +32,7 @@ def reference(name):
 
 
 @pytest.mark.parametrize(("mode", "num_devices"), [("jit", 2), ("jit", 4), ("pmap", 1), ("pmap", 2), ("pmap", 4)])
-@pytest.mark.parametrize("name", ["classifier", "triplet", "accumulating"])
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_devices_and_mode_do_not_change_the_numbers(name, mode, num_devices):
     state, measured = run_steps(EXPERIMENTS[name], mode, num_devices, 3)
     expected_state, expected = reference(name)

@@ -1,0 +1,54 @@
+"""Examples made of two, by mixup or CutMix: what that does to targets, losses and metrics."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+from jax import lax
+
+from cnn_jax.ops.augment import Mixed
+from cnn_jax.types import LossFn, MetricFn, PyTree
+
+MixFn = Callable[..., tuple[jax.Array, PyTree]]
+
+
+class MixedTargets(NamedTuple):
+    """Targets of mixed examples: each one's own, those of what is mixed into it, and the share of its own, all [b]."""
+
+    own: PyTree
+    partner: PyTree
+    weight: jax.Array
+
+
+def unmixed(key: jax.Array, images: jax.Array, targets: PyTree, *, axis_name: str | None = None) -> tuple[jax.Array, PyTree]:
+    """Returns (images, targets) as they are."""
+    del key, axis_name
+    return images, targets
+
+
+def make_mix(mixtures: Sequence[Callable[..., Mixed]]) -> MixFn:
+    """Returns (key, images, targets) -> (mixed images, MixedTargets), by one of the mixtures, drawn anew for each batch."""
+
+    def mix(key, images, targets, *, axis_name=None):
+        choice_key, mix_key = jax.random.split(key)
+        branches = [lambda images, m=m: m(mix_key, images, axis_name=axis_name) for m in mixtures]
+        mixed = lax.switch(jax.random.randint(choice_key, (), 0, len(branches)), branches, images)
+        everyones = targets if axis_name is None else lax.all_gather(targets, axis_name, tiled=True)
+        return mixed.images, MixedTargets(targets, everyones[mixed.partners], mixed.weights)
+
+    return mix
+
+
+def mixed_loss(loss_fn: LossFn) -> LossFn:
+    """Returns w · loss(own target) + (1 − w) · loss(partner's target): mixup as its authors compute it."""
+
+    def loss(outputs, targets, *, where=None):
+        own, partner = (loss_fn(outputs, t, where=where) for t in (targets.own, targets.partner))
+        return targets.weight * own + (1 - targets.weight) * partner
+
+    return loss
+
+
+def of_own_target(metric_fn: MetricFn) -> MetricFn:
+    """Returns the metric against the examples' own targets."""
+    return lambda outputs, targets, *, where=None: metric_fn(outputs, targets.own, where=where)
