@@ -23,7 +23,20 @@ def code(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.S)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "evaluate" not in c])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if ("inspect" in c or "kernels" in c) and "vgg" not in c])
+def test_commands_that_draw_draw(command, tmp_path, capsys):
+    """As they stand, but a small network on a small input, and into another place."""
+    words = [w for w in shlex.split(command)[2:] if not w.startswith(("--input", "--output", "--workdir", "--model"))]
+    if "kernels" in command:
+        words.append(f"--output={tmp_path / 'kernels.png'}")
+    else:
+        network = ["--input=16x16x3", "--model=resnet8"] if "--model" in command else ["--experiment=digits_resnet"]
+        words += [f"--output={tmp_path}", *network]
+    assert launch_here(*words) == 0
+    assert list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not any(mode in c for mode in ("evaluate", "inspect", "kernels"))])
 def test_commands_in_the_readme_resolve(command, capsys):
     words = [w for w in shlex.split(command)[2:] if not w.startswith("--mode")]
     assert launch_here(*words, f"--mode={'describe' if words else 'list'}") == 0
@@ -32,12 +45,13 @@ def test_commands_in_the_readme_resolve(command, capsys):
 
 def test_the_readmes_idea_trains(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (text,) = code(README)
+    kernel, text = code(README)
+    exec(compile(kernel, "README.md", "exec"), {})
     assert sum(bool(line.strip()) for line in text.splitlines() if "import" not in line) <= 20
     try:
         exec(compile(text, "README.md", "exec"), {})
     finally:
-        registry.LOSSES.pop("focal")
+        registry.LOSSES.pop("confidence_penalty")
     assert float(capsys.readouterr().out.splitlines()[-1]) > 0.8
 
 
