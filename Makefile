@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: train test slow lint clean
+.PHONY: train test slow models lint clean
 
 train: $(VENV)/.installed
 	$(BIN)/python launch.py --experiment=digits_resnet
@@ -14,7 +14,11 @@ test: $(VENV)/.installed-dev
 
 # What takes minutes: every offline experiment over five seeds, as its header reports it.
 slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow -s
+	$(BIN)/python -m pytest -m slow -s --ignore=tests/test_models.py
+
+# Every registered network for real: gradients, devices, jit against eager. Takes about an hour.
+models: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 tests/test_models.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

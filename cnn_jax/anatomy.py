@@ -12,13 +12,13 @@ from jax.ad_checkpoint import checkpoint_name
 
 from cnn_jax.field_rules import Along, Field
 from cnn_jax.layers import Conv, ConvTranspose
-from cnn_jax.ops import pool
+from cnn_jax.ops import adaptive_pool, blur_pool, pool
 from cnn_jax.ops.arithmetic import real_taps
 from cnn_jax.ops.padding import explicit_padding, per_axis
 from cnn_jax.receptive_field import Record, trace_fields
 from cnn_jax.types import PyTree
 
-_POOLS = frozenset(name for name in vars(pool) if name.endswith("_pool"))
+_POOLS = frozenset(name for module in (pool, adaptive_pool, blur_pool) for name in vars(module) if name.endswith("_pool"))
 _MARK = "layer "
 
 
@@ -106,7 +106,7 @@ def _call_of(record: Record, calls: list[_Call]) -> _Call:
 
 def _rows(records: list[Record], calls: list[_Call], params: PyTree) -> Iterator[Layer]:
     pooling: tuple[str, Record, Record] | None = None  # the path of the pooling we are in, its first record and its last
-    for record in records:
+    for record in (r for r in records if r.field is not None):  # constants say nothing, wherever they stand
         path = _pool_path(record)
         if pooling is not None and path != pooling[0]:
             yield _pool_layer(*pooling)
@@ -126,7 +126,7 @@ def _pool_path(record: Record) -> str | None:
     """Where the pooling function stands that this operation is part of; the outermost scope is the model's class."""
     parts = record.scope.split("/")
     place = next((i for i, part in enumerate(parts) if part in _POOLS), None)
-    return None if place is None or record.field is None else "/".join(parts[1 : place + 1])
+    return None if place is None else "/".join(parts[1 : place + 1])
 
 
 def _pool_layer(path: str, first: Record, last: Record) -> Layer:

@@ -82,7 +82,7 @@ def feature_names(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, t
 
 
 def replace_head(variables: PyTree, fresh: PyTree) -> PyTree:
-    """Returns `variables` with the head of `fresh`: a network trained on one task, made ready for another.
+    """Returns `variables` with the head of `fresh`, and its auxiliary heads: a network trained on one task, made ready for another.
 
     Args:
       variables: of the trained network.
@@ -96,14 +96,12 @@ def replace_head(variables: PyTree, fresh: PyTree) -> PyTree:
     >>> replace_head(old, new)["params"]["head"]["bias"].shape
     (3,)
     """
-    body, other = ({**v, "params": {k: p for k, p in v["params"].items() if k != "head"}} for v in (variables, fresh))
-    ours, theirs = (_shapes(tree) for tree in (body, other))
+    ours, theirs = (_shapes({name: _split(tree)[0] for name, tree in v.items()}) for v in (variables, fresh))
     for path in [*ours, *(p for p in theirs if p not in ours)]:
         if ours.get(path) != theirs.get(path):
             here, there = ours.get(path, "missing"), theirs.get(path, "missing")
             raise ValueError(f"the networks differ beyond their heads: {path} is {here} and {there}")
-    head = {"head": fresh["params"]["head"]} if "head" in fresh["params"] else {}
-    return {**variables, "params": {**body["params"], **head}}
+    return {name: {**_split(tree)[0], **_split(fresh[name])[1]} for name, tree in variables.items()}
 
 
 def adapt_inputs(kernel: jax.Array, channels: int) -> jax.Array:
@@ -124,6 +122,12 @@ def adapt_inputs(kernel: jax.Array, channels: int) -> jax.Array:
     if channels <= old:
         return jnp.stack([kernel[..., c::channels, :].sum(-2) for c in range(channels)], axis=-2)
     return jnp.stack([kernel[..., c % old, :] / len(range(c % old, channels, old)) for c in range(channels)], axis=-2)
+
+
+def _split(tree: PyTree) -> tuple[PyTree, PyTree]:
+    """A collection's body and its heads, which depend on the number of classes."""
+    heads = {name: part for name, part in tree.items() if name == "head" or name.startswith("auxiliary")}
+    return {name: part for name, part in tree.items() if name not in heads}, heads
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:

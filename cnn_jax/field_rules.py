@@ -198,14 +198,19 @@ def _pad(eqn, seen, shape) -> Field:
 
 
 def _concatenate(eqn, seen, shape) -> Field:
+    """Joined parts. Along space the ends of a longer part are its border (reflected, circular …): padding, not another view."""
     axis, offset, parts = eqn.params["dimension"], 0, []
     for field, atom in zip(seen, eqn.invars, strict=True):
+        size = atom.aval.shape[axis]
         if field is not None:
             axes = list(field.axes)
             axes[axis] = axes[axis] and axes[axis].shifted(-offset)
-            parts.append(Field(tuple(axes), field.fixed))
-        offset += atom.aval.shape[axis]
-    return reduce(lambda a, b: _join(a, b, shape), parts)
+            parts.append((size, Field(tuple(axes), field.fixed)))
+        offset += size
+    longest, main = max(parts, key=lambda part: part[0])
+    if main.axes[axis] is not None and 2 * longest > shape[axis]:
+        return main
+    return reduce(lambda a, b: _join(a, b, shape), (field for _, field in parts))
 
 
 def _reverse(eqn, seen, shape) -> Field:

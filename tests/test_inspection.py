@@ -22,8 +22,8 @@ from cnn_jax.features import adapt_inputs, apply_with_features, feature_names, r
 from cnn_jax.inspection import inspect
 from cnn_jax.layers import Conv, ConvTranspose, Head
 from cnn_jax.models.lenet import LeNet5
-from cnn_jax.models.resnet import Bottleneck, ResNet, resnet8, resnet50
-from cnn_jax.ops.pool import average_pool, global_average_pool, max_pool
+from cnn_jax.models.resnet import resnet8, resnet50
+from cnn_jax.ops.pool import average_pool, blur_pool, global_average_pool, max_pool
 from cnn_jax.parallel import count_flops
 
 
@@ -122,15 +122,26 @@ def test_fields_follow_branches_pools_and_gates():
     assert rows["global_average_pool"].geometry == "all"
 
 
-@pytest.mark.parametrize(("stride_first", "size"), [(False, 427), (True, 483)])
-def test_resnet50_has_the_published_receptive_field(stride_first, size):
-    model = resnet50(num_outputs=1000) if not stride_first else ResNet(1000, (3, 4, 6, 3), partial(Bottleneck, stride_in="1x1"))
-    rows = anatomy(model, (224, 224, 3))
+@pytest.mark.parametrize("border", ["zeros", "reflect", "replicate", "circular"])
+def test_a_border_is_padding_whatever_its_values(border):
+    class Bordered(nn.Module):
+        @nn.compact
+        def __call__(self, x, train: bool):
+            return blur_pool(Conv(2, (3, 3), padding=1, border=border, name="conv")(x), border=border)
+
+    conv, blur = anatomy(Bordered(), (12, 12, 1))
+    assert (conv.field, conv.jump, conv.start) == ((3, 3), (1, 1), (-1, -1))
+    assert (blur.field, blur.jump, blur.start) == ((5, 5), (2, 2), (-2, -2))
+
+
+@pytest.mark.parametrize(("stride_in", "size"), [("3x3", 427), ("1x1", 483)])
+def test_resnet50_has_the_published_receptive_field(stride_in, size):
+    rows = anatomy(resnet50(num_outputs=1000, stride_in=stride_in), (224, 224, 3))
     last = [row for row in rows if row.kind == "Conv"][-1]
     assert last.field == (size, size)
     assert last.jump == (32, 32)
     assert sum(row.num_params for row in rows) == 25_557_032
-    if not stride_first:
+    if stride_in == "3x3":
         assert sum(row.macs for row in rows) == pytest.approx(4.09e9, rel=1e-3)
 
 

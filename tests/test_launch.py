@@ -63,6 +63,21 @@ def test_describe_shows_the_difference_and_the_command(capsys):
         assert word in out
 
 
+def test_inspect_takes_a_trained_run_apart(run, tmp_path, capsys):
+    assert launch_here("--mode=inspect", f"--workdir={run}", f"--output={tmp_path}") == 0
+    out = capsys.readouterr().out
+    assert "trained, 95 % of its squared gradient" in out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["inspection.json", "layers.csv", "receptive_field.png"]
+
+
+def test_inspect_takes_a_model_by_name_with_options(tmp_path, capsys):
+    arguments = ("--model=resnet20", "--input=24x24x1", "--set", "model.width=8", "--layer=stage1_block2", f"--output={tmp_path}")
+    assert launch_here("--mode=inspect", *arguments) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"stem_conv +Conv +3×3 pad 1 +24×24×8", out)
+    assert "stage1_block2 may see 11×11 input positions" in out
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run, for mistakes that need one."""
@@ -75,7 +90,8 @@ def snapshot(folder):
     return {p.relative_to(folder): (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else None) for p in folder.rglob("*")}
 
 
-T = "--experiment=digits_resnet"
+T, INSPECT, KERNELS = "--experiment=digits_resnet", "--mode=inspect", "--mode=kernels"
+SET_TRIPLET = ["--set", "loss=triplet_batch_all", "--set", "metrics=", "--set", "best_by=loss"]
 MISTAKES = {
     # what is typed: what the message must say
     "unknown experiment": (["--experiment=digits_resent"], "Did you mean digits_resnet"),
@@ -137,6 +153,22 @@ MISTAKES = {
     "evaluation of damaged metrics": (["--mode=evaluate", "--workdir={tmp}/half"], "cannot be read"),
     "data in another format": (["--experiment=mnist_lenet5", "--set", "dataset.data_dir={tmp}/tfrecord"], "another file format"),
     "flagfile that is not there": (["--flagfile={tmp}/none"], "none"),
+    "mixing without classes": ([T, *SET_TRIPLET, "--set", "mix=mixup"], "Add --set mix="),
+    "unknown mixture": ([T, "--set", "mix=mixip"], "Did you mean mixup"),
+    "model to train by itself": ([T, "--model=resnet18"], "belongs to --mode=inspect"),
+    "unknown model to inspect": ([INSPECT, "--model=resnet5O"], "Did you mean resnet50"),
+    "two networks to inspect": ([INSPECT, "--model=resnet18", T], "Leave one out"),
+    "input that is no shape": ([INSPECT, "--model=resnet18", "--input=224,224"], "height x width x channels"),
+    "input without pixels": ([INSPECT, "--model=resnet18", "--input=0x224x3"], "each from 1 to 8192"),
+    "input too small": ([INSPECT, "--model=inception_v3", "--input=32x32x3"], "75"),
+    "option of an inspected model": ([INSPECT, "--model=resnet18", "--set", "model.stem=big"], "imagenet"),
+    "layer that is not there": ([INSPECT, "--model=resnet8", "--input=16x16x1", "--layer=stage1"], "stage1_block1"),
+    "inspection of nothing": ([INSPECT, "--workdir={tmp}/nowhere"], "There is no folder"),
+    "inspection into a file": ([INSPECT, "--model=resnet8", "--input=16x16x1", "--output={tmp}/file"], "{tmp}/file cannot be written"),
+    "unknown picture": ([KERNELS, "--image=chelsae"], "chelsea"),
+    "picture that is none": ([KERNELS, "--image={tmp}/file"], "file"),
+    "unknown border": ([KERNELS, "--border=mirror"], "reflect"),
+    "sheet that cannot be written": ([KERNELS, "--output={tmp}/file/x.png"], "cannot be written"),
 }
 
 
@@ -169,12 +201,13 @@ def places(tmp_path_factory, run):
 def test_mistake_gets_a_message_and_changes_nothing(mistake, places, tmp_path, run, capsys):
     arguments, expected = MISTAKES[mistake]
     arguments = [a.format(**places) for a in arguments]
-    if not any(a.startswith("--workdir") for a in arguments) and "needs --workdir" not in expected:
+    trains = not any(a.startswith("--workdir") or a in (INSPECT, KERNELS) for a in arguments)
+    if trains and "needs --workdir" not in expected:
         arguments.append(f"--workdir={tmp_path / 'new'}")
     before = snapshot(Path(places["tmp"])) | snapshot(run)
     assert launch_here(*arguments) in (1, 2)
     captured = capsys.readouterr()
-    assert re.search(expected, captured.err), captured.err
+    assert re.search(expected.format(**places), captured.err), captured.err
     assert "Traceback" not in captured.err + captured.out
     assert len(captured.err) < 1500
     assert snapshot(Path(places["tmp"])) | snapshot(run) == before
