@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.initializers import Initializer, ones, zeros
 
-from cnn_jax.ops.norm import batch_moments, group_norm, instance_norm, layer_norm, normalise, num_values, rms_norm
+from cnn_jax.ops.norm import batch_moments, group_norm, instance_norm, layer_norm, nearby_mean, normalise, num_values, rms_norm
 
 
 class BatchNorm(nn.Module):
@@ -37,14 +37,14 @@ class BatchNorm(nn.Module):
         if not train or self.frozen:
             return normalise(x, running_mean.value, running_var.value, scale, bias, epsilon=self.epsilon)
         axis_name = None if self.is_initializing() else self.axis_name  # initialisation runs outside any mapped axis
-        mean, var = batch_moments(x, running_mean.value, where=where, axis_name=axis_name)
+        mean, var = batch_moments(x, nearby_mean(x, where=where, axis_name=axis_name), where=where, axis_name=axis_name)
         if not self.is_initializing():
             num = num_values(x, where=where, axis_name=axis_name)
             self.sow("batch_moments", "moments", (jnp.asarray(num, jnp.float32), mean, var))
             if where is None:
                 unbiased, keep = var * (num / max(num - 1, 1)), self.momentum
             else:
-                var = jnp.where(num > 0, var, running_var.value)
+                mean, var = jnp.where(num > 0, mean, running_mean.value), jnp.where(num > 0, var, running_var.value)
                 unbiased, keep = var * (num / jnp.maximum(num - 1, 1)), jnp.where(num > 0, self.momentum, 1.0)
             running_mean.value = keep * running_mean.value + (1 - keep) * mean
             running_var.value = keep * running_var.value + (1 - keep) * unbiased

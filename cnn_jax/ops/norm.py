@@ -30,8 +30,8 @@ def batch_moments(
 ) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
     """Returns each channel's mean and biased variance over all other axes, in one pass, in at least float32.
 
-    With d = x − shift: mean = shift + E[d] and var = E[d²] − E[d]². The identity holds for any shift; one near the mean
-    (the running mean serves) keeps the difference from cancelling, which the usual one-pass E[x²] − E[x]² does not.
+    With d = x − shift: mean = shift + E[d] and var = E[d²] − E[d]². The identity holds for any shift; one near the mean (as
+    `nearby_mean` gives) keeps the difference from cancelling, which the usual one-pass E[x²] − E[x]² does not.
 
     Args:
       inputs: channels last.
@@ -64,6 +64,31 @@ def batch_moments(
         first, second = lax.psum((first, second), axis_name)
     first, second = first / jnp.maximum(num, 1), second / jnp.maximum(num, 1)
     return shift + first, jnp.where(num > 0, jnp.maximum(second - jnp.square(first), 0), 1)
+
+
+def nearby_mean(
+    inputs: Float[Array, "b *space c"],
+    *,
+    where: Bool[Array, "b"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, "c"]:
+    """Returns each channel's mean over the first example that counts, as a shift for `batch_moments`; 0 where none counts.
+
+    The running mean would cost nothing, but is far from the data in the first steps, after loading, or when the data change.
+
+    Args:
+      axis_name: under pmap, the device axis; the mean over the devices' first examples then.
+
+    >>> nearby_mean(jnp.array([[1.0], [3.0]]), where=jnp.array([False, True])).tolist()
+    [3.0]
+    """
+    counts = jnp.ones(inputs.shape[:1], bool) if where is None else where
+    first = inputs[0 if where is None else jnp.argmax(counts)].astype(jnp.promote_types(inputs.dtype, jnp.float32))
+    mean = jnp.where(counts.any(), lax.stop_gradient(first).mean(tuple(range(first.ndim - 1))), 0)
+    if axis_name is None:
+        return mean
+    total, num = lax.psum((mean, counts.any().astype(mean.dtype)), axis_name)
+    return total / jnp.maximum(num, 1)
 
 
 def num_values(
