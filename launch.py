@@ -40,16 +40,16 @@ _STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default the 
 
 OURS = (_EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _STEP, _MODEL, _INPUT, _LAYER, _IMAGE, _BORDER, _OUTPUT)
 
-# Flags that mean something in some modes only.
-_ONLY_IN = (
-    (_STEP, ("evaluate", "inspect")),
-    (_MODEL, ("inspect",)),
-    (_INPUT, ("inspect",)),
-    (_LAYER, ("inspect",)),
-    (_IMAGE, ("kernels",)),
-    (_BORDER, ("kernels",)),
-    (_OUTPUT, ("inspect", "kernels")),
-)
+_RUN = ("experiment", "workdir", "set", "parallel", "num_devices", "seed", "tiny")
+# What each mode reads; any other flag is refused rather than ignored.
+_READ_BY = {
+    "train": _RUN,
+    "describe": _RUN,
+    "evaluate": (*_RUN, "step"),
+    "inspect": ("experiment", "workdir", "set", "seed", "tiny", "step", "model", "input", "layer", "output"),
+    "kernels": ("image", "border", "output"),
+    "list": (),
+}
 
 
 def main(argv: list[str]) -> None:
@@ -100,9 +100,10 @@ def run(argv: list[str]) -> None:
         raise unknown("experiment", _EXPERIMENT.value, EXPERIMENTS)
     if _PARALLEL.value not in ("jit", "pmap"):
         raise unknown("--parallel", _PARALLEL.value, ("jit", "pmap"))
-    for flag, modes in _ONLY_IN:
-        if flag.value is not None and mode not in modes:
-            raise UserError(f"--{flag.name}={flag.value} belongs to --mode={' or --mode='.join(modes)}; it means nothing in --mode={mode}.")
+    for flag in OURS:
+        if flags.FLAGS[flag.name].present and flag.name not in ("mode", *_READ_BY[mode]):
+            modes = [name for name, read in _READ_BY.items() if flag.name in read]
+            raise UserError(f"--{flag.name} belongs to --mode={' or --mode='.join(modes)}; it means nothing in --mode={mode}.")
     MODES[mode]()
 
 
@@ -180,8 +181,11 @@ def inspect() -> None:
 def kernels() -> None:
     """Draws a picture through every hand-designed kernel."""
     from cnn_jax.kernel_sheet import draw_kernel_sheet, load_picture
+    from cnn_jax.ops.padding import BORDERS
     from cnn_jax.report import say
 
+    if _BORDER.value is not None and _BORDER.value not in BORDERS:
+        raise unknown("--border", _BORDER.value, BORDERS)
     path = Path(_OUTPUT.value or "runs/kernels.png")
     names = draw_kernel_sheet(load_picture(_IMAGE.value or "chelsea"), path, border=_BORDER.value or "reflect")
     say(f"wrote {path}: {len(names)} kernels ({', '.join(names)})")
@@ -202,6 +206,9 @@ def _model_chosen() -> tuple[Experiment, None]:
     for flag in (_EXPERIMENT, _WORKDIR):
         if flag.value is not None:
             raise UserError(f"--model={_MODEL.value} and --{flag.name}={flag.value} name two networks. Leave one out.")
+    for flag in (_STEP, _SEED, _TINY):
+        if flags.FLAGS[flag.name].present:
+            raise UserError(f"--{flag.name} means nothing for a bare --model; it belongs to an experiment or a run.")
     if _MODEL.value not in MODELS:
         raise unknown("--model", _MODEL.value, MODELS)
     text = _INPUT.value or "224x224x3"
@@ -218,6 +225,8 @@ def _model_chosen() -> tuple[Experiment, None]:
 
 def _run_or_experiment():
     """The experiment of a workdir with its trained variables, or a registered one and None."""
+    if _INPUT.value is not None:
+        raise UserError(f"--input={_INPUT.value} needs --model=NAME; an experiment's images have the shape of its data.")
     if _WORKDIR.value is None:
         return _chosen()[0], None
     from cnn_jax.evaluate import restored

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from cnn_jax.errors import nearest
 from cnn_jax.field_rules import Along, Field
 from cnn_jax.layers import Conv, ConvTranspose
 from cnn_jax.ops import adaptive_pool, blur_pool, pool
@@ -77,7 +78,9 @@ def field_of(model: nn.Module, input_shape: tuple[int, ...], path: str) -> tuple
     for record in reversed(records):
         if record.primitive == "name" and "/".join(_call_of(record, calls).path) == path and record.field is not None:
             return tuple(sorted((a for a in record.field.axes if a), key=lambda a: a.space))
-    raise ValueError(f"the model has no layer {path!r}")
+    known = list(dict.fromkeys("/".join(call.path) for call in calls if call.path))
+    close = nearest(path, known)
+    raise ValueError(f"the model has no layer {path!r}{f' (did you mean {close[0]}?)' if close else ''}; it has {', '.join(known)}")
 
 
 def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[list[Record], list[_Call], PyTree]:

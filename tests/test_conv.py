@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_jax.layers import Conv, ConvTranspose, SeparableConv, StandardisedConv
+from cnn_jax.layers import Conv, ConvTranspose, Dense, Head, SeparableConv, StandardisedConv
 from cnn_jax.ops import arithmetic
 from cnn_jax.ops.conv import convolve, correlate, depthwise_correlate, separable_correlate, transposed_correlate
 from cnn_jax.ops.padding import explicit_padding, pad_space
@@ -304,8 +304,13 @@ MISTAKES = [
     (lambda: correlate(X, W, padding=1, border="reflect", input_dilation=2), "zeros only"),
     (lambda: correlate(X, W, groups=0), "groups=0"),
     (lambda: correlate(X, jnp.zeros((3, 3, 3, 9)), groups=2), "groups must divide c_out"),
+    (lambda: correlate(X, W, groups=1.0), "groups=1.0 must be a whole number"),
+    (lambda: correlate(X.astype(jnp.uint8), W), "inputs are uint8 and the kernel is float32"),
+    (lambda: correlate(X, jnp.zeros((0, 3, 6, 8))), r"window=\(0, 3\) must be whole numbers of at least 1"),
+    (lambda: correlate(X, W, padding=1, border=["zeros"]), "is unknown .*: zeros, reflect"),
+    (lambda: depthwise_correlate(X, jnp.ones(3)), "of rank 4"),
     (lambda: depthwise_correlate(X, jnp.zeros((3, 3, 5, 1))), "kernels for 5 channels"),
-    (lambda: transposed_correlate(X, W, stride=2, output_padding=2), "output_padding=2 must be smaller"),
+    (lambda: transposed_correlate(X, W, stride=2, output_padding=2), "must be smaller than the stride"),
     (lambda: transposed_correlate(X, W, padding="CAUSAL"), "padding='CAUSAL' is unknown"),
     (lambda: transposed_correlate(jnp.zeros((1, 2, 6)), jnp.zeros((3, 6, 2)), padding=2), "cuts off the whole output"),
     (lambda: explicit_padding((1.5,), (4,), (3,), (1,)), "padding"),
@@ -313,6 +318,17 @@ MISTAKES = [
     (lambda: arithmetic.num_weights((3, 3), 6, 8, groups=4), "groups=4 must divide c_in=6"),
     (lambda: Conv(8, (3, 3), groups=4).init(jax.random.key(0), X), "groups=4 must divide the 6 input channels"),
     (lambda: Conv(8, (3,)).init(jax.random.key(0), X), "1 spatial axes"),
+    (lambda: arithmetic.output_sizes((4, 4), (0, 3)), r"window=\(0, 3\)"),
+    (lambda: arithmetic.output_sizes((4, 4), (3,)), "one number for each"),
+    (lambda: arithmetic.transposed_output_sizes((1,), (2,), padding=3), "cuts off the whole output"),
+    (lambda: arithmetic.transposed_output_sizes((4,), (2,), output_padding=5), "output_padding"),
+    (lambda: arithmetic.num_weights((3, 3), -1, 2), "c_in=-1"),
+    (lambda: arithmetic.num_neurons((4, 4), (3, 3), -1), "c_out=-1"),
+    (lambda: Conv(8, 3).init(jax.random.key(0), X), "window=3 must be"),
+    (lambda: Conv(8, (-3, 3)).init(jax.random.key(0), X), r"window=\(-3, 3\)"),
+    (lambda: Conv(2.5, (3, 3)).init(jax.random.key(0), X), "features=2.5"),
+    (lambda: Dense(0).init(jax.random.key(0), X), "features=0"),
+    (lambda: Head(-1).init(jax.random.key(0), X), "features=-1"),
     (lambda: Conv(0, (3, 3)).init(jax.random.key(0), X), "features=0"),
 ]
 

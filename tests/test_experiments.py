@@ -7,8 +7,8 @@ import pytest
 
 import cnn_jax.train
 from cnn_jax.build import build
+from cnn_jax.description import count_params
 from cnn_jax.experiment import from_json, to_json
-from cnn_jax.inspection import count_params
 from cnn_jax.registry import DATASETS
 from cnn_jax.tiny import tiny
 from experiments import EXPERIMENTS

@@ -10,7 +10,7 @@ from flax.linen.initializers import Initializer, zeros
 from cnn_jax.initialisers import he_normal_fan_out
 from cnn_jax.ops.conv import correlate, transposed_correlate
 from cnn_jax.ops.norm import standardise_weights
-from cnn_jax.ops.padding import Border, Padding, PerAxis
+from cnn_jax.ops.padding import Border, Padding, PerAxis, is_whole
 
 
 class Conv(nn.Module):
@@ -141,13 +141,15 @@ class ConvTranspose(nn.Module):
 
 def _check(layer: nn.Module, x) -> None:
     """Refuses what would fail later, or not at all, with another name on it."""
-    if layer.features < 1:
-        raise ValueError(f"features={layer.features} must be at least 1")
+    if not is_whole(layer.features) or layer.features < 1:
+        raise ValueError(f"features={layer.features} must be a whole number of at least 1")
+    if not isinstance(layer.window, Sequence) or not all(is_whole(k) and k >= 1 for k in layer.window):
+        raise ValueError(f"window={layer.window} must be a whole number of at least 1 for each spatial axis: (3, 3) in 2-D")
     if x.ndim != len(layer.window) + 2:
         raise ValueError(
             f"window={tuple(layer.window)} is for inputs [b, *space, c] with {len(layer.window)} spatial axes, got shape {x.shape}"
         )
-    if layer.groups < 1 or x.shape[-1] % layer.groups or layer.features % layer.groups:
+    if not is_whole(layer.groups) or layer.groups < 1 or x.shape[-1] % layer.groups or layer.features % layer.groups:
         raise ValueError(f"groups={layer.groups} must divide the {x.shape[-1]} input channels and features={layer.features}")
 
 

@@ -18,6 +18,8 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        if self.features < 1:
+            raise ValueError(f"features={self.features} must be at least 1")
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32)
         return jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype) + jnp.asarray(bias, self.dtype)[None]
@@ -35,6 +37,8 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        if self.features < 0:
+            raise ValueError(f"features={self.features} must be at least 1, or 0 for no head")
         if self.features == 0:
             return jnp.asarray(x, jnp.float32)
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from cnn_jax.ops.conv import transposed_padding
-from cnn_jax.ops.padding import Padding, PerAxis, explicit_padding, per_axis
+from cnn_jax.ops.conv import check_transposed, transposed_padding
+from cnn_jax.ops.padding import Padding, PerAxis, explicit_padding, is_whole, per_axis
 
 
 def output_sizes(
@@ -42,8 +42,9 @@ def transposed_output_sizes(
     """
     n = len(sizes)
     stride, dilation = per_axis(stride, n, "stride"), per_axis(dilation, n, "dilation")
-    extra = per_axis(output_padding, n, "output_padding", least=0)
+    extra, window = per_axis(output_padding, n, "output_padding", least=0), per_axis(tuple(window), n, "window")
     cut = transposed_padding(padding, sizes, window, stride, dilation)
+    check_transposed(sizes, window, stride, dilation, extra, cut)
     rows = zip(sizes, window, stride, dilation, extra, cut, strict=True)
     return tuple((size - 1) * s + (k - 1) * d + 1 + e - sum(pair) for size, k, s, d, e, pair in rows)
 
@@ -54,7 +55,9 @@ def num_weights(window: Sequence[int], c_in: int, c_out: int, *, groups: int = 1
     >>> num_weights((3, 3), 64, 128)
     73728
     """
-    if groups < 1 or c_in % groups or c_out % groups:
+    if min(c_in, c_out) < 1:
+        raise ValueError(f"c_in={c_in} and c_out={c_out} must be at least 1")
+    if not is_whole(groups) or groups < 1 or c_in % groups or c_out % groups:
         raise ValueError(f"groups={groups} must divide c_in={c_in} and c_out={c_out}")
     return math.prod(window) * (c_in // groups) * c_out
 
@@ -65,6 +68,8 @@ def num_neurons(sizes: Sequence[int], window: Sequence[int], c_out: int, **geome
     >>> num_neurons((32, 32), (5, 5), 6)
     4704
     """
+    if c_out < 1:
+        raise ValueError(f"c_out={c_out} must be at least 1")
     return math.prod(output_sizes(sizes, window, **geometry)) * c_out
 
 

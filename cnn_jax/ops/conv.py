@@ -6,7 +6,7 @@ Networks compute *correlation* and call it convolution; `convolve` is the operat
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn_jax.ops.padding import Border, Padding, PerAxis, explicit_padding, pad_space, per_axis
+from cnn_jax.ops.padding import Border, Padding, PerAxis, explicit_padding, is_whole, pad_space, per_axis
 
 # Spatial letters by number of spatial dimensions: NWC, NHWC, NDHWC.
 _SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
@@ -100,6 +100,8 @@ def depthwise_correlate(
     >>> depthwise_correlate(jnp.ones((1, 3, 2)), jnp.array([[[1.0], [10.0]], [[2.0], [20.0]]])).tolist()
     [[[3.0, 30.0], [3.0, 30.0]]]
     """
+    if kernel.ndim != inputs.ndim:
+        raise ValueError(f"kernel must be [*window, c, m] of rank {inputs.ndim}, got shape {kernel.shape}")
     *window, channels, multiplier = kernel.shape
     if inputs.shape[-1] != channels:
         raise ValueError(f"kernel {kernel.shape} holds kernels for {channels} channels, inputs {inputs.shape} have {inputs.shape[-1]}")
@@ -162,14 +164,9 @@ def transposed_correlate(
     stride, dilation = per_axis(stride, num_space, "stride"), per_axis(dilation, num_space, "dilation")
     extra = per_axis(output_padding, num_space, "output_padding", least=0)
     cut = transposed_padding(padding, sizes, window, stride, dilation)
-    pads = []
-    for n, k, s, d, e, (before, after) in zip(sizes, window, stride, dilation, extra, cut, strict=True):
-        if e and e >= max(s, d):
-            raise ValueError(f"output_padding={output_padding} must be smaller than the stride {stride} or the dilation {dilation}")
-        reach = (k - 1) * d
-        if (n - 1) * s + reach + 1 - before - after + e < 1:
-            raise ValueError(f"padding={padding} cuts off the whole output: {n} inputs, window {window}, stride {stride}")
-        pads.append((reach - before, reach - after + e))
+    check_transposed(sizes, window, stride, dilation, extra, cut)
+    rows = zip(window, dilation, extra, cut, strict=True)
+    pads = [((k - 1) * d - before, (k - 1) * d - after + e) for k, d, e, (before, after) in rows]
     return _conv(inputs, lax.rev(kernel, tuple(range(num_space))), (1,) * num_space, pads, stride, dilation, groups)
 
 
@@ -188,6 +185,18 @@ def transposed_padding(padding: Padding, sizes, window, stride, dilation) -> lis
     surplus = [(k - 1) * d + 1 - s for k, s, d in zip(window, stride, dilation, strict=True)]
     # A kernel narrower than its stride leaves gaps: nothing is cut, the missing positions are added after the last.
     return [(p // 2, p - p // 2) if p > 0 else (0, p) for p in surplus]
+
+
+def check_transposed(sizes, window, stride, dilation, output_padding, cut) -> None:
+    """Refuses a transposed convolution whose output padding is ambiguous, or whose padding leaves no output; one number for each axis.
+
+    >>> check_transposed((4,), (3,), (2,), (1,), (1,), ((1, 1),))
+    """
+    for n, k, s, d, e, (before, after) in zip(sizes, window, stride, dilation, output_padding, cut, strict=True):
+        if e and e >= max(s, d):
+            raise ValueError(f"output_padding={output_padding} must be smaller than the stride {stride} or the dilation {dilation}")
+        if (n - 1) * s + (k - 1) * d + 1 - before - after + e < 1:
+            raise ValueError(f"padding={cut} cuts off the whole output: {n} inputs, window {window}, stride {stride}")
 
 
 def _conv(inputs, kernel, stride, pads, input_dilation, dilation, groups: int) -> Array:
@@ -211,8 +220,12 @@ def _check_channels(inputs: Array, kernel: Array, groups: int) -> int:
         raise ValueError(f"inputs must be [b, *space, c] with 1 to 3 spatial axes, got shape {inputs.shape}")
     if kernel.ndim != num_space + 2:
         raise ValueError(f"kernel must be [*window, c_in/groups, c_out] of rank {num_space + 2}, got shape {kernel.shape}")
-    if groups < 1:
-        raise ValueError(f"groups={groups} must be at least 1")
+    per_axis(kernel.shape[:-2], num_space, "window")
+    # A float would do until lax sees it, and would then stay in jax's cache for the right call too.
+    if not is_whole(groups) or groups < 1:
+        raise ValueError(f"groups={groups} must be a whole number of at least 1")
+    if inputs.dtype != kernel.dtype:
+        raise ValueError(f"inputs are {inputs.dtype} and the kernel is {kernel.dtype}: convert one to the other's type")
     if inputs.shape[-1] != kernel.shape[-2] * groups or kernel.shape[-1] % groups:
         raise ValueError(
             f"{inputs.shape[-1]} input channels do not fit a kernel {kernel.shape} in groups={groups}: "

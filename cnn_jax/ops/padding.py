@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Shaped
 
 from cnn_jax.errors import nearest
@@ -26,10 +27,10 @@ def per_axis(value: PerAxis, num_space: int, name: str, *, least: int = 1) -> tu
     >>> per_axis(2, 3, "stride")
     (2, 2, 2)
     """
-    values = tuple(value) if isinstance(value, Sequence) else (value,) * num_space
+    values = tuple(value) if isinstance(value, Sequence | np.ndarray) else (value,) * num_space
     if len(values) != num_space:
         raise ValueError(f"{name}={value} has {len(values)} number(s) for {num_space} spatial axes: give one for all, or one for each")
-    if not all(_is_whole(v) and v >= least for v in values):
+    if not all(is_whole(v) and v >= least for v in values):
         raise ValueError(f"{name}={value} must be whole numbers of at least {least}")
     return values
 
@@ -54,6 +55,10 @@ def explicit_padding(
     [(4, 0)]
     """
     dilation = (1,) * len(sizes) if dilation is None else dilation
+    if not len(sizes) == len(window) == len(stride) == len(dilation):
+        given = f"window={tuple(window)}, stride={tuple(stride)} and dilation={tuple(dilation)}"
+        raise ValueError(f"{given} must have one number for each axis of {tuple(sizes)}")
+    per_axis(tuple(window), len(sizes), "window")
     reach = [(k - 1) * d for k, d in zip(window, dilation, strict=True)]
     if isinstance(padding, str):
         word = padding.upper()
@@ -73,7 +78,7 @@ def explicit_padding(
     if len(entries) != len(sizes):
         raise ValueError(f"padding={padding} has {len(entries)} entries for {len(sizes)} spatial axes: give one for each")
     pairs = [tuple(p) if isinstance(p, Sequence) else (p, p) for p in entries]
-    if not all(len(pair) == 2 and all(_is_whole(p) and p >= 0 for p in pair) for pair in pairs):
+    if not all(len(pair) == 2 and all(is_whole(p) and p >= 0 for p in pair) for pair in pairs):
         raise ValueError(f"padding={padding} must be whole numbers of at least 0, or (before, after) pairs of them")
     return pairs
 
@@ -93,7 +98,7 @@ def pad_space(
     >>> pad_space(jnp.arange(3.0).reshape(1, 3, 1), [(1, 2)], border="reflect")[0, :, 0].tolist()
     [1.0, 0.0, 1.0, 2.0, 1.0, 0.0]
     """
-    if border not in BORDERS:
+    if not isinstance(border, str) or border not in BORDERS:
         close = nearest(str(border), BORDERS)
         raise ValueError(f"border={border!r} is unknown{f' (did you mean {close[0]}?)' if close else ''}: {', '.join(BORDERS)}")
     sizes = inputs.shape[1:-1]
@@ -106,5 +111,10 @@ def pad_space(
     return jnp.pad(inputs, [(0, 0), *pads, (0, 0)], mode=BORDERS[border])
 
 
-def _is_whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Returns whether a value is a whole number: an int of Python or NumPy, but no bool.
+
+    >>> is_whole(3), is_whole(True), is_whole(3.0)
+    (True, False, False)
+    """
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
