@@ -21,16 +21,35 @@ def purpose(node: ast.AST) -> str:
 
 
 def public(path: Path) -> Iterator[tuple[str, str]]:
-    """Yields (name, purpose) of a module's public functions, classes and module partials (model sizes)."""
-    tree = ast.parse(path.read_text())
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            yield node.name, purpose(node)
-        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "partial":
-            arguments = ", ".join(ast.unparse(k) for k in node.value.keywords)
-            for target in node.targets:
-                if not target.id.startswith("_"):
-                    yield target.id, f"`{ast.unparse(node.value.args[0])}` with {arguments}"
+    """Yields (name, purpose) of what a module defines: functions, classes, and values, such as the sizes of a model or a registry.
+
+    A value's purpose is the comment above it; without one, what it is made of.
+    """
+    text = path.read_text()
+    lines = text.splitlines()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            name, what = node.name, purpose(node)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            name, what = getattr(target, "id", "_"), comment_above(lines, node.lineno) or f"`{shortened(ast.unparse(node.value))}`"
+        else:
+            continue
+        if not name.startswith("_"):
+            yield name, what
+
+
+def comment_above(lines: list[str], number: int) -> str:
+    """Returns the comment that ends on the line before line `number` (from 1), on one line."""
+    first = number - 1
+    while first > 0 and lines[first - 1].startswith("#"):
+        first -= 1
+    return " ".join(line.lstrip("# ") for line in lines[first : number - 1]).rstrip(".").replace("|", "\\|")
+
+
+def shortened(code: str) -> str:
+    """Returns at most 100 characters of code."""
+    return (code if len(code) <= 100 else code[:97] + "…").replace("|", "\\|")
 
 
 def page() -> str:
