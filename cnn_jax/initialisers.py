@@ -15,7 +15,7 @@ from jax.nn.initializers import normal as _normal
 from jax.nn.initializers import orthogonal as _orthogonal
 from jax.nn.initializers import truncated_normal as _truncated_normal
 
-from cnn_jax.errors import nearest
+from cnn_jax.errors import nearest, unknown
 
 # Glorot & Bengio 2010 ("Understanding the difficulty of training deep feedforward neural networks"), also called Xavier.
 glorot_uniform = variance_scaling(1.0, "fan_avg", "uniform")
@@ -255,3 +255,17 @@ INITIALISERS: dict[str, Initializer] = {
     "dirac": dirac(),
     "sparse": sparse(),
 }
+
+
+def named_initialiser(name: str) -> Initializer:
+    """Returns the initialiser of that name in `INITIALISERS`.
+
+    Raises:
+      ValueError: there is none; names the nearest, then all.
+
+    >>> named_initialiser("ones")(jax.random.key(0), (2,), jnp.float32).tolist()
+    [1.0, 1.0]
+    """
+    if name not in INITIALISERS:
+        raise ValueError(str(unknown("initialiser", name, INITIALISERS)))
+    return INITIALISERS[name]

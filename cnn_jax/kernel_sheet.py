@@ -10,9 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cnn_jax.errors import UserError, nearest
+from cnn_jax.errors import UserError, nearest, unknown
 from cnn_jax.ops.kernels import FAMILIES, apply_kernel
-from cnn_jax.ops.padding import Border
+from cnn_jax.ops.padding import BORDERS, Border
 
 # Photographs that ship inside scikit-image.
 PICTURES = {
@@ -77,9 +77,17 @@ def draw_kernel_sheet(image: np.ndarray, path: str | Path, *, border: Border = "
 
     Args:
       image: floats in [0, 1], [h, w, 3].
-      path: of the file to write; its folders are made.
+      path: of the file to write, *.png; its folders are made.
       border: what the kernels see outside, as in `apply_kernel`.
+
+    Raises:
+      UserError: another suffix, a file that cannot be written, an unknown border.
     """
+    path = Path(path).expanduser()
+    if path.suffix.lower() != ".png":
+        raise UserError(f"--output={path} must be a PNG file: --output=FILE.png")
+    if border not in BORDERS:
+        raise unknown("border", str(border), BORDERS)
     if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(f"image must be [h, w, 3], got shape {image.shape}")
     image = _cut_and_made_small(image)
@@ -95,7 +103,7 @@ def draw_kernel_sheet(image: np.ndarray, path: str | Path, *, border: Border = "
         _draw_tile(figure, size, corner, tile, image, np.asarray(kernels[tile.name]), border)
     note = "In the corner the kernel: red is above zero, blue below. In grey pictures mid-grey is zero, brighter is above it."
     figure.text(_MARGIN / size[0], 20 / size[1], note, fontsize=13, color=_FAINT, va="center")
-    _save(figure, Path(path))
+    _save(figure, path)
     return [tile.name for tile in tiles]
 
 
@@ -157,7 +165,10 @@ def _save(figure: Figure, path: Path) -> None:
     """Writes a PNG of 256 colours, a third of the size in full colour."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(buffer) as sheet:
         few = sheet.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    few.save(path, format="PNG", optimize=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        few.save(path, format="PNG", optimize=True)
+    except OSError as e:
+        raise UserError(f"--output={path} cannot be written: {e.strerror or e}") from None

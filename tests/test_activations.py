@@ -214,7 +214,21 @@ def test_bad_options_are_named():
         hard_tanh(x, low=1.0)
     with pytest.raises(ValueError, match="alpha=0.0 must be positive"):
         celu(x, alpha=0.0)
-    with pytest.raises(ValueError, match="beta=-1.0 must be positive"):
-        ACTIVATIONS["softplus"](x, beta=-1.0)
+    for bad in (-1.0, 0.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"beta={bad} must be positive and finite"):
+            ACTIVATIONS["softplus"](x, beta=bad)
+    for axis in (2, -3):
+        with pytest.raises(ValueError, match=rf"axis={axis} is none of the 2 axes of shape \(2, 3\): it must be in \[-2, 1\]"):
+            glu(x, axis=axis)
     with pytest.raises(ValueError, match=r"axis=-1 must have an even size.*\(2, 3\)"):
         glu(x)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, jnp.bool_])
+def test_whole_numbers_become_float32(dtype):
+    x = np.random.default_rng(6).integers(0, 2 if dtype == jnp.bool_ else 5, size=(3, 4))
+    for name, function in {**ACTIVATIONS, "glu": glu}.items():
+        value, expected = function(jnp.array(x, dtype)), function(jnp.array(x, jnp.float32))
+        assert value.dtype == (dtype if name == "identity" else jnp.float32), name
+        np.testing.assert_array_equal(value, expected, err_msg=name)

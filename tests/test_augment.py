@@ -87,19 +87,24 @@ def as_bytes(result):
     return np.round(np.asarray(result) * 255).astype(int)
 
 
+def run(name, key, x, **chosen):
+    """The augmentation compiled as one: without, each of its steps is compiled for itself, which takes several times as long."""
+    return jax.jit(partial(getattr(augment, name), **chosen))(key, x)
+
+
 # Everything at once.
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_any_augmentation_keeps_its_promises(name):
-    """The range, the type and the number of images; the same compiled for four devices and eagerly on one; grey too; not nothing."""
+    """The range, the type and the number of images; the same on four devices and on one; grey too; not nothing."""
     function, key = partial(getattr(augment, name), **ALL[name]), jax.random.key(3)
     x = images(h=17, w=16)
 
     def colour_and_grey(part):
         return function(key, part, axis_name="data"), function(key, part[..., :1], axis_name="data")
 
-    eager = np.asarray(function(key, x))
+    eager = np.asarray(jax.jit(function)(key, x))
     mapped, grey = jax.pmap(colour_and_grey, "data")(x.reshape(4, 2, 17, 16, 3))
     np.testing.assert_allclose(np.asarray(mapped).reshape(eager.shape), eager, rtol=1e-4, atol=1e-5)
     assert grey.shape == (*mapped.shape[:-1], 1)
@@ -116,7 +121,7 @@ def test_any_augmentation_keeps_its_promises(name):
 
 def test_a_place_in_the_batch_has_its_change():
     """However many examples follow."""
-    erase, x = partial(augment.random_erase, value="noise", probability=0.7), images()
+    erase, x = jax.jit(partial(augment.random_erase, value="noise", probability=0.7)), images()
     np.testing.assert_array_equal(erase(jax.random.key(3), x[:3]), erase(jax.random.key(3), x)[:3])
 
 
@@ -146,7 +151,8 @@ def test_probability_is_the_share_that_changes():
 
 def test_the_key_decides():
     x = images()
-    first, again, other = (augment.random_rotation(jax.random.key(k), x) for k in (0, 0, 1))
+    rotation = jax.jit(augment.random_rotation)
+    first, again, other = (rotation(jax.random.key(k), x) for k in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.01
 
@@ -201,7 +207,7 @@ def test_center_crop_leaves_the_odd_pixel_below_and_right():
 def test_resized_crop_of_a_ramp_is_a_ramp_inside_it():
     """Cropping and resizing a linear ramp gives a linear ramp whose ends lie inside the picture's."""
     ramp = jnp.broadcast_to(jnp.linspace(0, 1, 32)[None, None, :, None], (8, 32, 32, 1))
-    y = np.asarray(augment.random_resized_crop(jax.random.key(2), ramp, size=16, min_area=0.3))
+    y = np.asarray(run("random_resized_crop", jax.random.key(2), ramp, size=16, min_area=0.3))
     assert y.shape == (8, 16, 16, 1)
     inner = y[:, 4:12, 3:13, 0]
     np.testing.assert_allclose(np.diff(inner, 2, axis=2), 0, atol=0.01)  # the anti-aliasing filter ripples a little
@@ -218,12 +224,17 @@ def test_the_identity_changes_no_bit(h, w, interpolation, border):
     image = images(b=1, h=h, w=w)[0]
     how = {"interpolation": interpolation, "border": border}
     corners = jnp.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [1.0, -1.0]]) * jnp.array([[(h - 1) / 2, (w - 1) / 2]])
-    for same in (
-        affine_warp(image, affine_matrix(), **how),
-        rotate(image, -720.0, **how),
-        displace(image, jnp.zeros((h, w, 2)), **how),
-        perspective_warp(image, jnp.eye(3), **how),
-    ):
+
+    @jax.jit
+    def warped(image):
+        return (
+            affine_warp(image, affine_matrix(), **how),
+            rotate(image, -720.0, **how),
+            displace(image, jnp.zeros((h, w, 2)), **how),
+            perspective_warp(image, jnp.eye(3), **how),
+        )
+
+    for same in warped(image):
         np.testing.assert_array_equal(same, image)
     np.testing.assert_allclose(perspective_matrix(corners, height=h, width=w), np.eye(3), atol=1e-6)
 
@@ -232,8 +243,9 @@ def test_the_identity_changes_no_bit(h, w, interpolation, border):
 @pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
 def test_quarter_turns_are_exact(size, interpolation):
     image = images(b=1, h=size, w=size)[0]
+    turned = jax.jit(partial(rotate, interpolation=interpolation))
     for turns in (-2, -1, 1, 2, 3, 5):
-        np.testing.assert_array_equal(rotate(image, 90.0 * turns, interpolation=interpolation), np.rot90(image, turns))
+        np.testing.assert_array_equal(turned(image, 90.0 * turns), np.rot90(image, turns))
 
 
 @pytest.mark.parametrize(("border", "mode"), [("zeros", "constant"), ("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")])
@@ -241,7 +253,7 @@ def test_quarter_turns_are_exact(size, interpolation):
 def test_whole_shifts_are_slices(right, down, border, mode):
     image = np.asarray(images(b=1, h=5, w=6)[0])
     padded = np.pad(image, ((3, 3), (3, 3), (0, 0)), mode=mode)
-    ours = affine_warp(jnp.array(image), affine_matrix(shift=(float(right), float(down))), border=border)
+    ours = quick_warp(jnp.array(image), quick_matrix(shift=(float(right), float(down))), border=border)
     np.testing.assert_array_equal(ours, padded[3 - down : 8 - down, 3 - right : 9 - right])
 
 
@@ -288,16 +300,17 @@ def test_affine_warp_equals_scipy(degrees, scale, shear, shift, border, sides):
 def test_warps_are_linear_in_the_image_and_smooth_in_the_matrix():
     rng = np.random.default_rng(2)
     image, direction, cotangent = (jnp.array(rng.normal(size=(6, 7, 2))) for _ in range(3))
-    matrix = affine_matrix(degrees=23.0, scale=1.3, shear=(5.0, 2.0), shift=(0.4, 0.3))
-    gradient = jax.vjp(lambda x: affine_warp(x, matrix), image)[1](cotangent)[0]
-    np.testing.assert_allclose((gradient * direction).sum(), (cotangent * affine_warp(direction, matrix)).sum(), rtol=1e-10)
+    matrix = quick_matrix(degrees=23.0, scale=1.3, shear=(5.0, 2.0), shift=(0.4, 0.3))
+    gradient = jax.jit(lambda x: jax.vjp(lambda x: affine_warp(x, matrix), x)[1](cotangent)[0])(image)
+    np.testing.assert_allclose((gradient * direction).sum(), (cotangent * quick_warp(direction, matrix)).sum(), rtol=1e-10)
 
+    @jax.jit
     def value(m):
         return (affine_warp(image, m) * cotangent).sum()
 
     step = 1e-6 * jnp.array(rng.normal(size=(2, 3)))
     difference = (value(matrix + step) - value(matrix - step)) / 2
-    np.testing.assert_allclose((jax.grad(value)(matrix) * step).sum(), difference, rtol=1e-5)
+    np.testing.assert_allclose((jax.jit(jax.grad(value))(matrix) * step).sum(), difference, rtol=1e-5)
 
 
 def test_fills_may_differ_by_channel():
@@ -325,7 +338,7 @@ def test_perspective_equals_eight_equations(seed):
         down, right, depth = expected @ [i - (h - 1) / 2, j - (w - 1) / 2, 1]
         places[:, i, j] = down / depth + (h - 1) / 2, right / depth + (w - 1) / 2
     sampled = ndimage.map_coordinates(image[..., 0], places, order=1, mode="grid-constant")
-    np.testing.assert_allclose(perspective_warp(jnp.array(image), jnp.array(matrix))[..., 0], sampled, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(jax.jit(perspective_warp)(jnp.array(image), jnp.array(matrix))[..., 0], sampled, rtol=1e-8, atol=1e-8)
 
 
 def test_beyond_the_horizon_is_nothing():
@@ -342,7 +355,8 @@ def test_displacement_equals_scipy(order):
     image, field = rng.random((7, 6, 2)), rng.normal(size=(7, 6, 2))
     places = np.moveaxis(field, -1, 0) + np.mgrid[:7, :6]
     expected = np.stack([ndimage.map_coordinates(image[..., i], places, order=order, mode="mirror") for i in (0, 1)], -1)
-    ours = displace(jnp.array(image), jnp.array(field), border="reflect", interpolation=("nearest", "bilinear")[order])
+    warp = jax.jit(partial(displace, border="reflect", interpolation=("nearest", "bilinear")[order]))
+    ours = warp(jnp.array(image), jnp.array(field))
     np.testing.assert_allclose(ours, expected, rtol=1e-10)
 
 
@@ -386,7 +400,7 @@ def test_random_geometry_stays_in_its_ranges_and_fills_them():
 
 def test_perspective_moves_each_corner_inwards():
     """A white picture becomes a white quadrilateral: its rows and columns are fewer, by half a side at most, and all four sides move."""
-    y = np.asarray(augment.random_perspective(jax.random.key(0), jnp.ones((64, 21, 21, 1)), distortion=0.5, probability=1.0))[..., 0]
+    y = np.asarray(run("random_perspective", jax.random.key(0), jnp.ones((64, 21, 21, 1)), distortion=0.5, probability=1.0))[..., 0]
     assert (y[:, 10, 10] == 1).all()
     lit = y > 0.5
     dark = [(~quarter).mean((1, 2)) for quarter in (lit[:, :10, :10], lit[:, :10, 11:], lit[:, 11:, :10], lit[:, 11:, 11:])]
@@ -400,7 +414,7 @@ def test_elastic_fields_have_the_strength_that_is_said():
     """Measured on a ramp: deviation 0.163 · alpha / sigma, everywhere, border included, and neighbours move alike."""
     h, w = 24, 200
     ramp = jnp.broadcast_to(jnp.arange(w, dtype=jnp.float32)[None, None, :, None] / w, (32, h, w, 1))
-    y = augment.random_elastic(jax.random.key(1), ramp, alpha=20.0, sigma=3.0)
+    y = run("random_elastic", jax.random.key(1), ramp, alpha=20.0, sigma=3.0)
     moved = ((np.asarray(y) - np.asarray(ramp)) * w)[:, :, 10:-10, 0]
     expected = 20 * math.sqrt(1 / 3) / (2 * math.sqrt(math.pi) * 3)
     assert abs(moved.std() / expected - 1) < 0.05
@@ -423,6 +437,7 @@ def test_elastic_fields_have_the_strength_that_is_said():
 )
 def test_adjustments_equal_pillows(adjust, enhance, channels):
     array = bytes_image(c=channels)
+    adjust = jax.jit(adjust)
     for factor in (0.0, 0.3, 1.0, 1.7):
         expected = np.asarray(enhance(pillow(array)).enhance(factor)).reshape(array.shape)
         # Pillow rounds the other image (mean, grey, smoothed) to bytes before it blends.
@@ -436,21 +451,22 @@ def test_adjustments_equal_pillows(adjust, enhance, channels):
 def test_hue_equals_colorsys(turns):
     pixels = np.concatenate([np.random.default_rng(0).random((40, 3)), np.eye(3), 1 - np.eye(3), [[0.3] * 3, [0] * 3, [1] * 3]])
     expected = []
+    hue = jax.jit(augment.adjust_hue)
     for rgb in pixels:
         h, s, v = colorsys.rgb_to_hsv(*rgb)
         expected.append(colorsys.hsv_to_rgb((h + turns) % 1, s, v))
-    np.testing.assert_allclose(augment.adjust_hue(jnp.array(pixels)[None], turns)[0], expected, atol=1e-12)
+    np.testing.assert_allclose(hue(jnp.array(pixels)[None], turns)[0], expected, atol=1e-12)
 
 
 def test_jitter_ranges_are_torchvisions():
     x = jnp.full((500, 1, 1, 3), 0.5)
-    bright = augment.colour_jitter(jax.random.key(0), x, brightness=0.4, contrast=0.0, saturation=0.0, hue=0.0)[:, 0, 0, 0]
+    bright = run("colour_jitter", jax.random.key(0), x, brightness=0.4, contrast=0.0, saturation=0.0, hue=0.0)[:, 0, 0, 0]
     assert 0.3 <= bright.min() < 0.31
     assert 0.69 < bright.max() <= 0.7
-    darker = augment.colour_jitter(jax.random.key(0), x, brightness=(0.2, 0.6), contrast=0.0, saturation=0.0, hue=0.0)
+    darker = run("colour_jitter", jax.random.key(0), x, brightness=(0.2, 0.6), contrast=0.0, saturation=0.0, hue=0.0)
     assert 0.1 <= darker.min() < darker.max() <= 0.3
     red = jnp.broadcast_to(jnp.array([0.8, 0.2, 0.2]), (500, 1, 1, 3))
-    turned = np.asarray(augment.colour_jitter(jax.random.key(0), red, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.1))[:, 0, 0]
+    turned = np.asarray(run("colour_jitter", jax.random.key(0), red, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.1))[:, 0, 0]
     hues = np.array([colorsys.rgb_to_hsv(*pixel)[0] for pixel in turned.tolist()])
     hues = (hues + 0.5) % 1 - 0.5
     assert -0.101 < hues.min() < -0.09
@@ -479,29 +495,30 @@ def test_tones_equal_pillows():
     def same(ours, theirs, tolerance=0):
         assert np.abs(as_bytes(ours) - np.asarray(theirs).reshape(array.shape)).max() <= tolerance
 
+    posterize, solarize, equalize = map(jax.jit, (augment.posterize, augment.solarize, augment.equalize))
     same(augment.invert(x), ImageOps.invert(picture))
     for bits in (1, 3, 4, 8):
-        same(augment.posterize(x, bits), ImageOps.posterize(picture, bits))
+        same(posterize(x, float(bits)), ImageOps.posterize(picture, bits))
     for level in (0, 77, 128, 256):
-        same(augment.solarize(x, level / 255), ImageOps.solarize(picture, level))
-    same(augment.equalize(x), ImageOps.equalize(picture))
-    same(augment.autocontrast(x), ImageOps.autocontrast(picture), 1)  # Pillow cuts its table's decimals off
-    np.testing.assert_array_equal(augment.equalize(jnp.stack([x[::-1], x]))[1], augment.equalize(x))
+        same(solarize(x, level / 255), ImageOps.solarize(picture, level))
+    same(equalize(x), ImageOps.equalize(picture))
+    same(jax.jit(augment.autocontrast)(x), ImageOps.autocontrast(picture), 1)  # Pillow cuts its table's decimals off
+    np.testing.assert_array_equal(equalize(jnp.stack([x[::-1], x]))[1], equalize(x))
 
 
 def test_flat_channels_and_tiny_images_stay():
     x = unit(bytes_image()).at[..., 0].set(0.3).at[..., 2].set(1.0)
-    for y in (augment.equalize(x), augment.autocontrast(x)):
+    for y in (jax.jit(augment.equalize)(x), jax.jit(augment.autocontrast)(x)):
         np.testing.assert_array_equal(y[..., ::2], x[..., ::2])
         assert jnp.abs(y - x)[..., 1].max() > 0.05
     few = images(b=1, h=5, w=5)[0]
-    np.testing.assert_array_equal(augment.equalize(few), few)
+    np.testing.assert_array_equal(jax.jit(augment.equalize)(few), few)
     np.testing.assert_array_equal(augment.adjust_sharpness(few[:2], 0.0), few[:2])
 
 
 def test_grey_is_grey():
     x = np.asarray(images(b=400, h=2, w=2))
-    y = np.asarray(augment.random_grey(jax.random.key(0), jnp.array(x), probability=0.3))
+    y = np.asarray(run("random_grey", jax.random.key(0), jnp.array(x), probability=0.3))
     plain = (y == y[..., :1]).all((1, 2, 3))
     assert abs(plain.mean() - 0.3) < 0.07
     np.testing.assert_allclose(y[plain], np.repeat((x[plain] @ [0.299, 0.587, 0.114])[..., None], 3, axis=-1), rtol=1e-5)
@@ -516,7 +533,8 @@ def test_grey_is_grey():
 def test_blur_equals_scipy(sigma, border, mode):
     image = np.random.default_rng(0).random((13, 11, 2))
     expected = ndimage.gaussian_filter(image, (sigma, sigma, 0), mode=mode)
-    np.testing.assert_allclose(augment.gaussian_blur(jnp.array(image), sigma, border=border), expected, rtol=1e-9, atol=1e-12)
+    blurred = jax.jit(lambda image: augment.gaussian_blur(image, sigma, border=border))(jnp.array(image))
+    np.testing.assert_allclose(blurred, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_random_blur_draws_its_deviation():
@@ -565,7 +583,7 @@ def test_erasing_with_noise_or_a_value():
     x = images(b=16, h=12, w=12)
 
     def erase(**chosen):
-        return np.asarray(augment.random_erase(jax.random.key(0), x, probability=1.0, **chosen))
+        return np.asarray(run("random_erase", jax.random.key(0), x, probability=1.0, **chosen))
 
     noisy, filled = erase(value="noise"), erase(fill=0.95)
     covered = filled == np.float32(0.95)
@@ -732,13 +750,24 @@ def test_weights_are_beta_distributed():
     ("name", "chosen", "message"),
     [
         ("random_vertical_flip", {"probability": 1.5}, "probability=1.5 must be from 0 to 1"),
-        ("random_crop", {"size": 12}, "size=12 must be one number or two, from 1 to the image's 9×10"),
+        ("random_crop", {"size": 12}, "size=12 must be one whole number or two, from 1 to the image's 9×10"),
         ("random_crop", {"size": (3, 3, 3)}, "size=\\(3, 3, 3\\)"),
-        ("random_crop", {"size": 9, "padding": -1}, "size=9"),
+        ("random_crop", {"size": 2.5}, "size=2.5 must be one whole number or two"),
+        ("random_crop", {"size": (2.5, 3)}, "size=\\(2.5, 3\\)"),
+        ("random_crop", {"size": 9, "padding": -1}, "padding=-1 must be a whole number, at least 0"),
+        ("random_shift", {"pixels": -1}, "pixels=-1 must be a whole number, from 0 to 9"),
+        ("random_shift", {"pixels": 10}, "pixels=10 must be a whole number, from 0 to 9"),
+        ("random_shift", {"pixels": 1.5}, "pixels=1.5 must be a whole number"),
+        ("random_resized_crop", {"size": 2.5}, "size=2.5 must be a whole number"),
+        ("random_resized_crop", {"size": 4, "max_aspect": float("nan")}, "max_aspect=nan"),
+        ("random_resized_crop", {"size": 4, "max_aspect": float("inf")}, "max_aspect=inf"),
         ("center_crop", {"size": 0}, "size=0"),
-        ("random_affine", {"translate": (2.0, 0.0)}, "translate=\\(2.0, 0.0\\) must be two numbers"),
+        ("random_affine", {"translate": (2.0, 0.0)}, "translate=\\(2.0, 0.0\\) must be a pair"),
+        ("random_affine", {"translate": 0.1}, "translate=0.1 must be a pair"),
         ("random_affine", {"scale": (1.2, 0.8)}, "scale=\\(1.2, 0.8\\)"),
         ("random_scale", {"scale": (0.0, 1.0)}, "scale=\\(0.0, 1.0\\)"),
+        ("random_scale", {"scale": 1.2}, "scale=1.2 must be a pair \\(low, high\\)"),
+        ("random_scale", {"scale": (1.0, float("inf"))}, "must be a pair \\(low, high\\)"),
         ("random_shear", {"shear": (90.0, 0.0)}, "shear=\\(90.0, 0.0\\)"),
         ("random_rotation", {"degrees": -1.0}, "degrees=-1.0 must be at least 0"),
         ("random_rotation", {"fill": (0.1, 0.2)}, "one for each of 3 channels"),
@@ -746,15 +775,20 @@ def test_weights_are_beta_distributed():
         ("random_elastic", {"sigma": -1.0}, "sigma=-1.0"),
         ("colour_jitter", {"brightness": -0.1}, "brightness=-0.1"),
         ("colour_jitter", {"contrast": (0.5, 0.1)}, "contrast=\\(0.5, 0.1\\)"),
-        ("colour_jitter", {"hue": 0.6}, "hue=\\(-0.6, 0.6\\) must be two numbers, the smaller first, from -0.5 to 0.5"),
+        ("colour_jitter", {"hue": 0.6}, "hue=\\(-0.6, 0.6\\) must be a pair \\(low, high\\), both from -0.5 to 0.5"),
+        ("colour_jitter", dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0) | {"probability": 2.0}, "probability=2.0"),
         ("random_blur", {"sigma": (2.0, 1.0)}, "sigma=\\(2.0, 1.0\\)"),
+        ("random_blur", {"sigma": 1.0}, "sigma=1.0 must be a pair \\(low, high\\)"),
         ("random_sharpness", {"factor": -1.0}, "factor=-1.0"),
         ("random_noise", {"deviation": float("nan")}, "deviation=nan"),
+        ("random_noise", {"deviation": float("inf")}, "deviation=inf must be at least 0 and finite"),
+        ("random_noise", {"deviation": "much"}, "deviation=much"),
         ("random_erase", {"area": (0.1, 1.1)}, "area=\\(0.1, 1.1\\)"),
         ("random_erase", {"aspect": (0.0, 1.0)}, "aspect=\\(0.0, 1.0\\)"),
         ("cutout", {"size": 0}, "size=0"),
+        ("cutout", {"size": 2.5}, "size=2.5 must be a whole number"),
         ("random_solarize", {"threshold": 128.0}, "threshold=128.0 must be from 0 to 1"),
-        ("random_posterize", {"bits": 9}, "bits=9 must be from 0 to 8"),
+        ("random_posterize", {"bits": 9}, "bits=9 must be a whole number, from 0 to 8"),
         ("rand_augment", {"magnitude": 31.0}, "magnitude=31.0 must be from 0 to 30"),
         ("rand_augment", {"num_ops": -1}, "num_ops=-1"),
         ("mixup", {"alpha": 0.0}, "alpha=0.0 must be a number above 0"),
@@ -762,6 +796,7 @@ def test_weights_are_beta_distributed():
         ("mixup_or_cutmix", {"cutmix_share": 2.0}, "cutmix_share=2.0"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_options_are_named(name, chosen, message):
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(partial(getattr(augment, name), **chosen), jax.random.key(0), images())
@@ -785,3 +820,53 @@ def test_warps_name_what_does_not_fit():
         jax.eval_shape(augment.gaussian_blur, jnp.ones((5, 5, 1)), jnp.ones(()))
     with pytest.raises(ValueError, match="sigma=-1.0 must be at least 0"):
         augment.gaussian_blur(jnp.ones((5, 5, 1)), -1.0)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", sorted(set(augment.__all__) - {"Mixed", "affine_matrix", "perspective_matrix"}))
+def test_images_that_are_no_batch_of_floats_are_refused(name):
+    """By every function on images, compiled too."""
+    function = getattr(augment, name)
+    named = list(inspect.signature(function).parameters)
+    rest = {"matrix": jnp.ones((3, 3) if name == "perspective_warp" else (2, 3)), "field": jnp.zeros((8, 8, 2)), "size": 4}
+    rest |= dict.fromkeys(("factor", "turns", "threshold", "degrees", "sigma"), 0.5) | {"bits": 4}
+    needed = {n: rest[n] for n in named if n in rest and inspect.signature(function).parameters[n].default is inspect.Parameter.empty}
+    random, one = named[0] == "key", "image" in named
+    first = {"key": jax.random.key(0)} if random else {}
+
+    def call(x):
+        return function(**first, **{"image" if one else "images": x}, **needed)
+
+    good = (8, 8, 3) if one else (4, 8, 8, 3)
+    assert jax.eval_shape(call, jnp.zeros(good)) is not None
+    hint = r"must be \[.*h, w, c\] floats in \[0, 1\], got "
+    with pytest.raises(ValueError, match=hint + r"uint8 \(.*8, 8, 3\): divide by 255"):
+        jax.eval_shape(call, jnp.zeros(good, jnp.uint8))
+    with pytest.raises(ValueError, match=hint + "int32"):
+        jax.eval_shape(call, jnp.zeros(good, jnp.int32))
+    for shape in [(8, 3)] + [(8, 8, 3), (1, 4, 8, 8, 3)] * random:
+        with pytest.raises(ValueError, match=hint + r"float32 \(\d"):
+            jax.eval_shape(call, jnp.zeros(shape))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_functions_without_chance_name_what_is_wrong():
+    image, line = jnp.ones((5, 6, 1)), jnp.array([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0], [1.0, -1.0]])
+    for call, message in (
+        (lambda: augment.gaussian_blur(image, 1.0, border="mirror"), "border='mirror' is unknown.*zeros, reflect, replicate, circular"),
+        (lambda: augment.gaussian_blur(image, 2.0), "too wide for 5 values: at most 4"),
+        (lambda: augment.gaussian_blur(image, float("inf")), "sigma=inf must be at least 0 and finite"),
+        (lambda: augment.gaussian_blur(image, 1.0, radius=1.5), "radius=1.5 must be a whole number"),
+        (lambda: affine_matrix(scale=0.0), "scale=0.0 must be at least 1e-06"),
+        (lambda: affine_matrix(shift=1.0), "shift=1.0 must be a pair"),
+        (lambda: affine_matrix(shear=(1.0, 2.0, 3.0)), r"shear=\(1.0, 2.0, 3.0\) must be a pair"),
+        (lambda: perspective_matrix(jnp.zeros((4, 2)), height=3, width=3), "convex"),
+        (lambda: perspective_matrix(line, height=3, width=3), "no three on one line"),
+        (lambda: perspective_matrix(line[:3], height=3, width=3), r"corners must have the shape \(4, 2\), got \(3, 2\)"),
+        (lambda: affine_warp(image, jnp.eye(3)), r"matrix must have the shape \(2, 3\), got \(3, 3\)"),
+        (lambda: perspective_warp(image, jnp.ones((2, 3))), r"matrix must have the shape \(3, 3\), got \(2, 3\)"),
+        (lambda: displace(image, jnp.zeros((6, 5, 2))), r"field must have the shape \(5, 6, 2\), got \(6, 5, 2\)"),
+        (lambda: augment.posterize(image, 9), "bits=9 must be from 0 to 8"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -171,3 +171,10 @@ def test_bad_options_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def test_an_initialiser_by_name():
+    for name, init in initialisers.INITIALISERS.items():
+        assert initialisers.named_initialiser(name) is init
+    with pytest.raises(ValueError, match="Unknown initialiser 'he_norml'. Did you mean he_normal .*Known: zeros, ones"):
+        initialisers.named_initialiser("he_norml")

@@ -71,6 +71,20 @@ def test_gaussian_is_scipys(sigma):
     np.testing.assert_allclose(apply_kernel(image, k.gaussian(sigma=sigma), border="replicate"), expected, rtol=2e-5)
 
 
+@pytest.mark.parametrize("sigma", [1e-200, 0.01, 0.1])
+def test_the_narrowest_gaussians_are_the_middle(sigma):
+    """One pixel of an odd size, four of an even one; no weight may underflow to 0 / 0."""
+    for size, inner in ((3, slice(1, 2)), (4, slice(1, 3)), (1, slice(0, 1))):
+        expected = np.zeros((size, size))
+        expected[inner, inner] = 1 / expected[inner, inner].size
+        np.testing.assert_allclose(k.gaussian(sigma=sigma, size=size), expected, atol=1e-20)
+
+
+def test_the_narrowest_laplacian_is_that_of_eight_neighbours():
+    kernel = np.asarray(k.laplacian_of_gaussian(sigma=0.1))
+    np.testing.assert_allclose(kernel / kernel[0, 0], k.laplacian(neighbours=8), rtol=1e-4)
+
+
 def test_smoothing_kernels():
     image = picture(12, 11)
     mean = ndimage.uniform_filter(image, 5, mode="mirror")
@@ -208,10 +222,18 @@ def test_every_kernel_by_name():
             np.testing.assert_allclose(make().sum(), 1, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_arguments_are_named():
     for call, message in [
         (lambda: k.gaussian(sigma=0.0), "sigma=0.0 must be positive"),
         (lambda: k.gaussian(sigma=float("nan")), "sigma=nan must be positive"),
+        (lambda: k.gaussian(sigma="1"), "sigma='1' must be positive"),
+        (lambda: k.laplacian_of_gaussian(size=1), "size=1 must be at least 3"),
+        (lambda: k.laplacian_of_gaussian(size=2), "size=2 must be at least 3"),
+        (lambda: k.laplacian_of_gaussian(sigma=1e-9), "sigma=1e-09 must be at least 1e-6"),
+        (lambda: k.difference_of_gaussians(sigma=-1.0), "sigma=-1.0 must be positive"),
+        (lambda: k.difference_of_gaussians(size=2), "size=2 must be at least 3"),
+        (lambda: k.difference_of_gaussians(sigma=0.01), "sigma=0.01 is too small"),
         (lambda: k.gaussian(size=0), "size=0 must be a whole number of at least 1"),
         (lambda: k.box(size=-1), "size=-1"),
         (lambda: k.binomial(size=0), "size=0"),
@@ -280,3 +302,17 @@ def test_pictures_are_bundled_or_files(tmp_path):
         load_picture(tmp_path)
     with pytest.raises(ValueError, match=r"image must be \[h, w, 3\], got shape \(4, 4\)"):
         draw_kernel_sheet(np.zeros((4, 4)), tmp_path / "x.png")
+
+
+def test_the_sheet_refuses_what_it_cannot_write(tmp_path, monkeypatch):
+    image = np.ones((4, 4, 3), np.float32)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(UserError, match=r"--output=.*sheet.jpg must be a PNG file: --output=FILE.png"):
+        draw_kernel_sheet(image, tmp_path / "sheet.jpg")
+    with pytest.raises(UserError, match=r"Unknown border 'reflct'. Did you mean reflect .*Known: zeros, reflect, replicate, circular."):
+        draw_kernel_sheet(image, tmp_path / "sheet.png", border="reflct")
+    monkeypatch.setattr(kernel_sheet, "FAMILIES", {"Smoothing": {"box": k.box}})
+    for path in ("file/sheet.png", "folder.png"):
+        with pytest.raises(UserError, match=f"--output=.*{path} cannot be written: "):
+            draw_kernel_sheet(image, tmp_path / path)

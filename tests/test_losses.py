@@ -1,5 +1,7 @@
 """Every loss against a slow float64 NumPy oracle, value and gradient, on asymmetric data with all the awkward cases."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,22 +133,26 @@ def numeric_gradient(f, x, step=1e-6):
     return gradient
 
 
+@cache
+def value_and_gradient(name):
+    """The mean loss and its gradient, compiled once a type for all cases."""
+    loss_fn, _, kwargs = EMBEDDING_LOSSES[name]
+    return jax.jit(jax.value_and_grad(lambda x, labels, where: masked_mean(loss_fn(x, labels, where=where, **kwargs), where)))
+
+
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", EMBEDDING_LOSSES)
 def test_embedding_loss_equals_its_oracle(name, case, seed):
-    loss_fn, oracle, kwargs = EMBEDDING_LOSSES[name]
+    _, oracle, kwargs = EMBEDDING_LOSSES[name]
     x, labels, where = make_case(case, seed)
-
-    def mean(x):
-        return masked_mean(loss_fn(x, jnp.array(labels), where=jnp.array(where), **kwargs), jnp.array(where))
 
     together = {(i, j) for i, j in np.ndindex(9, 9) if (x[i] == x[j]).all()}
 
     def expected(x):
         return oracle(distances(x, together), labels, where, **kwargs)
 
-    value, gradient = jax.jit(jax.value_and_grad(mean))(jnp.array(x))
+    value, gradient = value_and_gradient(name)(jnp.array(x), jnp.array(labels), jnp.array(where))
     if (name, case) == ("semi_hard", "coincident"):
         # A positive and a negative at one point: whether the negative is the farther is a matter of the last bit, and the
         # choice of the next one jumps with it. Either is the loss; it and its gradient must be finite.
@@ -158,7 +164,7 @@ def test_embedding_loss_equals_its_oracle(name, case, seed):
     at_one_place = np.array([[float((i, j) in together) for j in range(9)] for i in range(9)])
     np.testing.assert_allclose(at_one_place @ gradient, at_one_place @ numeric_gradient(expected, x), rtol=1e-5, atol=1e-7)
     with jax.enable_x64(False):  # as it trains
-        value, gradient32 = jax.value_and_grad(mean)(jnp.array(x, jnp.float32))
+        value, gradient32 = value_and_gradient(name)(jnp.array(x, jnp.float32), jnp.array(labels), jnp.array(where))
     np.testing.assert_allclose(value, expected(x), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(at_one_place @ gradient32, at_one_place @ gradient, rtol=1e-3, atol=1e-4)
 
@@ -222,3 +228,57 @@ def test_margin_ranking_without_pairs_is_zero():
     value, gradient = jax.value_and_grad(lambda s: margin_ranking(s, jnp.ones(3, int)).mean())(jnp.arange(3.0))
     assert value == 0
     assert (gradient == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("name", [*EMBEDDING_LOSSES, "margin_ranking"])
+def test_half_precision_is_computed_with_in_float32(name, dtype):
+    x, labels, _ = make_case("random", 3)
+    loss_fn, oracle, kwargs = EMBEDDING_LOSSES.get(name, (margin_ranking, ranking_oracle, {"margin": 1.0}))
+    given = jnp.array(x[:, 0] if name == "margin_ranking" else x, dtype)
+    losses = loss_fn(given, jnp.array(labels), **kwargs)
+    assert losses.dtype == dtype
+    seen = np.asarray(given, float)  # what rounding the inputs has changed is no fault of the loss
+    expected = oracle(seen if name == "margin_ranking" else distances(seen), labels, np.ones(9, bool), **kwargs)
+    np.testing.assert_allclose(losses.astype(float).mean(), expected, rtol=2e-2)
+
+
+@pytest.mark.parametrize("loss_fn", [triplet_batch_all, triplet_batch_hard, triplet_semi_hard, contrastive])
+@pytest.mark.parametrize(
+    ("x", "labels", "options", "message"),
+    [
+        ((8, 3), jnp.zeros(7, int), {}, r"embeddings \[8, 3\] but labels \[7\]: labels must be ints \[8\]"),
+        ((2, 3), jnp.zeros(1, int), {}, r"embeddings \[2, 3\] but labels \[1\]"),
+        ((2, 3), jnp.zeros((2, 1), int), {}, r"embeddings \[2, 3\] but labels \[2, 1\]"),
+        ((2,), jnp.zeros(2, int), {}, r"embeddings \[2\] must be \[b, e\]"),
+        ((2, 3), jnp.zeros(2), {}, r"labels \[2\] \(float\d\d\) must be ints \[2\]"),
+        ((2, 3), jnp.zeros(2, int), {"margin": -0.1}, "margin=-0.1 must be finite and not negative"),
+        ((2, 3), jnp.zeros(2, int), {"margin": float("nan")}, "margin=nan must be finite"),
+        ((2, 3), jnp.zeros(2, int), {"margin": float("inf")}, "margin=inf must be finite"),
+        ((2, 3), jnp.zeros(2, int), {"where": jnp.ones((2, 3), bool)}, r"where \[2, 3\] \(bool\) must be bool \[2\]"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_named_also_under_jit(loss_fn, x, labels, options, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda x, y: loss_fn(x, y, **options), jnp.zeros(x), labels)
+
+
+@pytest.mark.parametrize(
+    ("scores", "targets", "options", "message"),
+    [
+        (jnp.zeros(2), jnp.zeros(1, int), {}, r"scores \[2\] but targets \[1\]: targets must be \[2\]"),
+        (jnp.zeros((2, 1)), jnp.zeros((2, 1)), {}, r"scores \[2, 1\] must be \[b\]"),
+        (jnp.zeros(2, int), jnp.zeros(2, int), {}, r"scores \[2\] \(int\d\d\) must be floats"),
+        (jnp.zeros(2), jnp.zeros(2, int), {"margin": -1.0}, "margin=-1.0 must be finite and not negative"),
+    ],
+)
+def test_scores_that_do_not_fit_are_named(scores, targets, options, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda s, t: margin_ranking(s, t, **options), scores, targets)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_a_distribution_may_be_rounded_and_what_does_not_count_be_none(dtype):
+    q = jnp.array(np.random.default_rng(0).dirichlet(np.ones(10), size=8), dtype)
+    assert (softmax_cross_entropy(jnp.zeros((8, 10)), q) > 0).all()
+    assert (softmax_cross_entropy(jnp.zeros((8, 10)), q.at[7].set(0), where=jnp.arange(8) < 7)[:7] > 0).all()

@@ -15,7 +15,7 @@ from cnn_jax.losses.binary import (
     squared_hinge,
 )
 from cnn_jax.losses.focal import sigmoid_focal
-from cnn_jax.losses.multi_label import asymmetric, multi_label_margin, multi_label_soft_margin
+from cnn_jax.losses.multi_label import asymmetric, multi_label_margin, multi_label_soft_margin, sigmoid_cross_entropy
 from tests.against_oracle import assert_equals_oracle, assert_survives
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -109,7 +109,7 @@ def arguments(name, shape, seed):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(data=st.data(), seed=st.integers(0, 10**6))
 def test_equals_its_oracle(name, data, seed):
     loss_fn, oracle, strategies, kind = LOSSES[name]
@@ -161,6 +161,15 @@ def test_probabilities_and_logits_agree_through_the_sigmoid():
         np.testing.assert_allclose(on_p, on_z, rtol=1e-6)
 
 
+def test_one_number_weighs_all_places():
+    z, t = jnp.array([[0.5, -1.0, 2.0]]), jnp.array([[1, 0, 1]])
+    expected = binary_cross_entropy_with_logits(z, t, pos_weight=(3.0, 3.0, 3.0))
+    for one in (3.0, (3.0,), jnp.array(3.0)):
+        np.testing.assert_array_equal(binary_cross_entropy_with_logits(z, t, pos_weight=one), expected)
+    one, each = (sigmoid_cross_entropy(z, jnp.array([1]), pos_weight=w) for w in (3.0, (3.0, 3.0, 3.0)))
+    np.testing.assert_array_equal(one, each)
+
+
 def test_what_is_not_allowed_is_nan_under_jit():
     z = jnp.array([0.5, 0.5, 0.5])
     for loss_fn in (soft_margin, hinge, squared_hinge):
@@ -187,12 +196,18 @@ def test_what_is_not_allowed_is_nan_under_jit():
         ),
         (lambda: sigmoid_focal(jnp.ones(1), jnp.ones(1), alpha=-1.0), "alpha=-1.0 must lie from 0 to 1, or be None"),
         (lambda: sigmoid_focal(jnp.ones(1), jnp.ones(1), gamma=-1.0), "gamma=-1.0 must not be negative"),
+        *(
+            (lambda f=f, t=t: f(jnp.ones(1), jnp.array([t])), r"targets \[1\] \(bool\) must be numbers, 1 or -1")
+            for f in (hinge, squared_hinge, soft_margin) for t in (True, False)
+        ),
+        (lambda: multi_label_margin(jnp.ones(3), jnp.ones(3)), r"logits \[3\] must be \[b, k\]"),
+        (lambda: asymmetric(jnp.ones(3), jnp.ones(3)), r"logits \[3\] must be \[b, k\]"),
         (lambda: hinge(jnp.ones((1, 2)), jnp.array([[1, 0]])), r"targets\[0, 1\]=0 is not allowed: targets must be 1 or -1"),
         (lambda: soft_margin(jnp.ones(2), jnp.array([1.0, 0.5])), r"targets\[1\]=0.5 is not allowed"),
         (lambda: asymmetric(jnp.ones((1, 2)), jnp.ones((1, 2)), shift=1.0), "shift=1.0"),
         (lambda: multi_label_margin(jnp.ones((1, 2)), jnp.ones((1, 3))), r"logits \[1, 2\] but targets \[1, 3\]"),
     ],
 )
-def test_errors_name_what_is_wrong(call, message):
+def test_errors_name_what_is_wrong(call, message, unchecked):
     with pytest.raises(ValueError, match=message):
         call()

@@ -102,7 +102,7 @@ def drawn(data, name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(data=st.data(), seed=st.integers(0, 10**6))
 def test_equals_its_oracle(name, data, seed):
     loss_fn, oracle, _ = LOSSES[name]
@@ -110,7 +110,7 @@ def test_equals_its_oracle(name, data, seed):
 
 
 @pytest.mark.parametrize("name", DENSE)
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(data=st.data(), seed=st.integers(0, 10**6), space=st.sampled_from([(2,), (2, 2)]))
 def test_dense_predictions_are_the_mean_over_places_that_count(name, data, seed, space):
     loss_fn, oracle, _ = LOSSES[name]
@@ -128,7 +128,7 @@ def test_dense_predictions_are_the_mean_over_places_that_count(name, data, seed,
     assert_equals_oracle(ours, dense, (logits, labels), seed=seed, **drawn(data, name))
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(data=st.data(), seed=st.integers(0, 10**6), space=st.booleans())
 def test_cross_entropy_with_probabilities_equals_its_oracle(data, seed, space):
     rng = np.random.default_rng(seed)
@@ -220,12 +220,10 @@ def test_a_label_out_of_range_is_nan_under_jit(name):
 
 
 def test_a_probability_out_of_range_is_nan_under_jit():
-    values = jax.jit(softmax_cross_entropy)(jnp.zeros((2, 2)), jnp.array([[0.5, 0.5], [-0.5, 1.5]]))
-    assert jnp.isnan(values).tolist() == [False, True]
+    assert jnp.isnan(jax.jit(softmax_cross_entropy)(jnp.zeros((2, 2)), jnp.array([[0.5, 0.5], [-0.5, 1.5]]))).tolist() == [False, True]
 
 
-Z = np.zeros((8, 10))
-GOOD = np.zeros(8, int)
+Z, GOOD = np.zeros((8, 10)), np.zeros(8, int)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -259,12 +257,18 @@ def test_wrong_labels_are_named(name, labels, message):
         (lambda z, y: focal.focal(z, y, gamma=-1.0), "gamma=-1.0 must not be negative"),
         (lambda z, y: poly1(z, y, epsilon=-2.0), "epsilon=-2.0 must be at least -1"),
         (lambda z, y: multi_margin(z, y, p=3), "p=3 must be 1 or 2"),
+        (lambda z, y: multi_margin(z, y, margin=float("nan")), "margin=nan must be finite"),
+        (lambda z, y: multi_margin(z[:, None], y[:, None]), r"logits \[8, 1, 10\] must be \[b, k\]"),
+        (lambda z, y: sigmoid_cross_entropy(z[:, None], y[:, None]), r"logits \[8, 1, 10\] must be \[b, k\]"),
+        (lambda z, y: softmax_cross_entropy(z[0, :3], y[:2]), r"logits \[3\] must be \[b, k\]"),
+        (lambda z, y: softmax_cross_entropy(z, y, ignore_index=1.5), "ignore_index=1.5 must be an int or None"),
+        (lambda z, y: softmax_cross_entropy(z, z + 0.125), r"labels.sum\(-1\)\[0\]=1.25 is not allowed: .* must be 1, .* distribution"),
         (lambda z, y: class_balanced_weights(jnp.array([3, 0])), r"counts\[1\]=0 is not allowed: counts must be at least 1"),
         (lambda z, y: class_balanced_weights(jnp.array([3, 1]), beta=1.5), "beta=1.5 must lie from 0 to 1"),
         (lambda z, y: class_balanced_weights(jnp.ones((2, 2))), r"counts \[2, 2\] must be \[k\]"),
     ],
 )
-def test_errors_name_what_is_wrong(call, message):
+def test_errors_name_what_is_wrong(call, message, unchecked):
     with pytest.raises(ValueError, match=message):
         call(jnp.array(Z), jnp.array(GOOD))
 
@@ -286,8 +290,7 @@ def test_class_balanced_weights_follow_the_effective_number(beta):
     expected = [4 / e / sum(1 / f for f in effective) for e in effective]
     np.testing.assert_allclose(class_balanced_weights(jnp.array(counts), beta=beta), expected, rtol=1e-9)
     with jax.enable_x64(False):
-        weights = class_balanced_weights(jnp.array(counts), beta=beta)
-    np.testing.assert_allclose(weights, expected, rtol=1e-5)
+        np.testing.assert_allclose(class_balanced_weights(jnp.array(counts), beta=beta), expected, rtol=1e-5)
     assert jnp.isnan(jax.jit(class_balanced_weights)(jnp.array([3, 0]))).all()
 
 

@@ -61,7 +61,7 @@ def arguments(name, seed):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=4, deadline=None, derandomize=True)
 @given(data=st.data(), seed=st.integers(0, 10**6))
 def test_equals_its_oracle(name, data, seed):
     loss_fn, oracle, strategies, learned = LOSSES[name]
@@ -123,6 +123,10 @@ def test_scores_of_any_shapes_that_broadcast_are_ranked():
     first, second = jnp.array([[1.0], [2.0]]), jnp.array([[0.0, 1.5, 3.0]])
     losses = margin_ranking_pair(first, second, jnp.ones((1, 1)), margin=0.5)
     assert losses.tolist() == [[0.0, 1.0, 2.5], [0.0, 0.0, 1.5]]
+    assert margin_ranking_pair(first, second, 1, margin=0.5).tolist() == losses.tolist()
+    where = jnp.array([[True, False, True], [True, True, True]])
+    order = jnp.array([[1, 0, 1], [1, 1, 1]])  # what does not count may be neither
+    assert margin_ranking_pair(second, second[:, :1], order, where=where).tolist() == [[0.0, 0.0, 0.0]] * 2
 
 
 def test_what_is_neither_is_nan_under_jit():
@@ -140,6 +144,14 @@ X = np.zeros((2, 3))
     [
         (lambda x: contrastive_pair(x[:, 0], jnp.array([1, 0])), r"same \[2\] \(int64\) must be bool: True for a pair of one class"),
         (lambda x: contrastive_pair(x[:, 0], jnp.array([True])), r"distances \[2\] but same \[1\]"),
+        (lambda x: contrastive_pair(x[:, 0] - 1, jnp.array([True, False])), r"distances\[0\]=-1.0 is not allowed: .* not negative"),
+        (lambda x: contrastive_pair(x[:, 0], jnp.array([True, False]), margin=float("nan")), "margin=nan must be finite"),
+        (lambda x: cosine_embedding(x[0], x[0], jnp.array([1, 1, 1])), r"first \[3\] must be \[b, e\]"),
+        (lambda x: triplet_margin(x[0], x[0], x[0]), r"anchors \[3\] must be \[b, e\]"),
+        (
+            lambda x: margin_ranking_pair(x[0], x[0, :2], jnp.ones(2)),
+            r"first \[3\], second \[2\] and order \[2\] must have shapes that broadcast",
+        ),
         (lambda x: hinge_embedding(x[:, 0], jnp.array([1, 0])), r"targets\[1\]=0 is not allowed: targets must be 1 or -1"),
         (lambda x: hinge_embedding(x[:, 0], jnp.array([1])), r"distances \[2\] but targets \[1\]"),
         (lambda x: cosine_embedding(x, x, jnp.array([1, 2])), r"targets\[1\]=2 is not allowed"),
@@ -153,6 +165,6 @@ X = np.zeros((2, 3))
         (lambda x: row_distances(x, x[:1]), r"x \[2, 3\] but y \[1, 3\]"),
     ],
 )
-def test_errors_name_what_is_wrong(call, message):
+def test_errors_name_what_is_wrong(call, message, unchecked):
     with pytest.raises(ValueError, match=message):
         call(jnp.array(X))

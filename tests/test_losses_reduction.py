@@ -25,6 +25,18 @@ def test_reduce_divides_by_what_counts():
     assert reduce(VALUES.at[1].set(jnp.nan), WHERE) == 2
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_the_mean_of_many_halves_stays_in_range(dtype):
+    values = jnp.full(1000, 100.0, dtype)
+    for mean in (reduce(values), reduce(values, jnp.arange(1000) < 900), reduce(values, weights=jnp.ones(1000, dtype))):
+        assert mean.dtype == dtype
+        assert mean == 100
+
+
+def test_weights_of_what_does_not_count_may_be_anything():
+    assert reduce(VALUES, WHERE, weights=jnp.array([0.5, -9.0, 1.5])) == 2
+
+
 @pytest.mark.parametrize("options", [{}, {"how": "sum"}, {"weights": jnp.ones(3)}])
 def test_reduce_of_nothing_is_zero_with_zero_gradient(options):
     value, gradient = jax.value_and_grad(lambda v: reduce(v, jnp.zeros(3, bool), **options))(VALUES)
@@ -42,12 +54,16 @@ def test_reduce_with_weights_that_are_all_zero_is_zero():
     ("call", "message"),
     [
         (lambda: reduce(VALUES, how="max"), "how='max' must be 'mean' or 'sum'"),
+        (lambda: reduce(VALUES, jnp.ones(3)), r"where \[3\] \(float32\) must be bool \[3\]"),
+        (lambda: reduce(VALUES, jnp.ones(2, bool)), r"where \[2\] must have the shape of the values, \[3\]"),
+        (lambda: reduce(VALUES, jnp.array(True)), r"where \[\] must have the shape of the values, \[3\]"),
+        (lambda: reduce(VALUES, weights=jnp.array([1.0, -1.0, 2.0])), r"weights\[1\]=-1.0 is not allowed: weights must be not negative"),
         (lambda: hide(VALUES, jnp.ones(2, bool)), r"where \[2\] \(bool\) must be bool \[3\]: True for what counts"),
         (lambda: hide(VALUES, jnp.ones(3)), r"where \[3\] \(float32\) must be bool \[3\]"),
         (lambda: read("logits", jnp.ones(3, int)), r"logits \[3\] \(int32\) must be floats"),
     ],
 )
-def test_errors_name_what_is_wrong(call, message):
+def test_errors_name_what_is_wrong(call, message, unchecked):
     with pytest.raises(ValueError, match=message):
         call()
 

@@ -1,6 +1,6 @@
 """Every registered model: its published size; that it learns, jit equals eager, devices do not matter, and what training changes.
 
-The smallest of each family runs for real, the others by shapes; `make models` runs them all for real (docs/models.md).
+The smallest of each light family runs for real, the others by shapes; `make models` runs them all for real.
 """
 
 import functools
@@ -20,11 +20,9 @@ from cnn_jax.step import gather
 from tests.model_sizes import FAMILIES, MACS, PUBLISHED, SIDE
 
 SMALLEST = [names[0] for names in FAMILIES.values()]
-# What takes a minute to differentiate: their gradients are in test_models_modern.py, on the smallest images, and in `make models`.
+# What takes a minute to compile: their gradients and outputs are in test_models_modern.py, the rest of them in `make models`.
 HEAVY = ["googlenet", "inception_v3", "mobilenet_v2", "efficientnet_b0", "densenet100", "convnext_tiny"]
-EVERY = [pytest.param(name, marks=[] if name in SMALLEST else pytest.mark.slow) for name in MODELS]
-
-LEARNING = [pytest.param(name, marks=[] if name in SMALLEST and name not in HEAVY else pytest.mark.slow) for name in MODELS]
+EVERY = [pytest.param(name, marks=[] if name in SMALLEST and name not in HEAVY else pytest.mark.slow) for name in MODELS]
 
 
 def shapes(model, shape):
@@ -84,7 +82,7 @@ def test_the_head_can_be_left_out(name):
     assert features.ndim == 2
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_parameter_learns(name):
     model, variables, x = example(name)
     params, rest = variables["params"], {k: v for k, v in variables.items() if k != "params"}
@@ -139,7 +137,7 @@ def test_jit_equals_eager_and_evaluation_is_pure(name):
     jax.tree.map(np.testing.assert_array_equal, dict(updates), dict(variables))
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", EVERY)
 def test_training_differs_from_evaluation_only_by_statistics_and_chance(name):
     """With BatchNorm's statistics those of the batch and all rates zero, both modes give the same outputs."""
     model, variables, x = example(name)

@@ -297,3 +297,47 @@ def test_batch_norm_moves_its_statistics_as_torch_does():
     _, updates = layer.apply(variables, x, train=True, mutable=["batch_stats"])
     np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * x.mean(0), rtol=1e-5)
     np.testing.assert_allclose(updates["batch_stats"]["var"], 0.9 + 0.1 * x.var(0, ddof=1), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, jnp.bool_])
+def test_norms_of_whole_numbers_are_float32(dtype):
+    x = np.random.default_rng(5).integers(0, 2 if dtype == jnp.bool_ else 200, size=(2, 5, 6))
+    one, zero = jnp.ones(6), jnp.zeros(6)
+    functions = [
+        lambda x: normalise(x, one / 3, one * 2, one, zero), lambda x: group_norm(x, groups=3), layer_norm, instance_norm, rms_norm,
+        lambda x: BatchNorm().apply(BatchNorm().init(jax.random.key(0), x, False), x, True, mutable=["batch_stats"])[0],
+    ]  # fmt: skip
+    for function in functions:
+        value, expected = function(jnp.array(x, dtype)), function(jnp.array(x, jnp.float32))
+        assert value.dtype == jnp.float32
+        np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_does_not_fit_a_norm_is_named():
+    x, c = jnp.ones((2, 3, 6)), jnp.ones(6)
+    for groups in (1.0, True, "2"):
+        with pytest.raises(ValueError, match=f"groups={groups!r} must be a whole number"):
+            group_norm(x, groups=groups)
+    assert group_norm(x, groups=np.int64(2)).shape == x.shape
+    for function in (lambda *vectors, **options: group_norm(*vectors, groups=2, **options), layer_norm, instance_norm, rms_norm):
+        with pytest.raises(ValueError, match=r"scale must be \[6\], .*got \(1,\)"):
+            function(x, jnp.ones(1))
+        with pytest.raises(ValueError, match="epsilon=-1.0 must be finite and not negative"):
+            function(x, epsilon=-1.0)
+    for function in (lambda x, *vectors: group_norm(x, *vectors, groups=2), layer_norm, instance_norm):
+        with pytest.raises(ValueError, match=r"bias must be \[6\], .*got \(5,\)"):
+            function(x, c, jnp.ones(5))
+    with pytest.raises(ValueError, match=r"shift must be \[6\], .*got \(1, 6\)"):
+        batch_moments(x, c[None])
+    for at, name in enumerate(("mean", "var", "scale", "bias")):
+        with pytest.raises(ValueError, match=rf"{name} must be \[6\], .*got \(1,\)"):
+            normalise(x, *[jnp.ones(1) if i == at else c for i in range(4)])
+    with pytest.raises(ValueError, match="epsilon=nan must be"):
+        normalise(x, c, c, c, c, epsilon=float("nan"))
+    with pytest.raises(ValueError, match="epsilon=-1e-06 must be"):
+        standardise_weights(x, epsilon=-1e-6)
+    for momentum in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=rf"momentum={momentum} must be in \[0, 1\]"):
+            BatchNorm(momentum=momentum).init(jax.random.key(0), x, True)

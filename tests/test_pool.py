@@ -425,10 +425,11 @@ def test_what_does_not_fit_is_named(function):
             function(inputs, **options)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_other_arguments_are_checked():
     x = jnp.zeros((1, 5, 4, 2))
-    for p in (0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match=f"p={p} must be positive and finite"):
+    for p in (0.0, -1.0, float("inf"), float("nan"), "2"):
+        with pytest.raises(ValueError, match=f"p={p!r} must be positive and finite"):
             lp_pool(x, 2, p=p)
     with pytest.raises(ValueError, match="dilation=0"):
         max_pool(x, 2, dilation=0)
@@ -442,3 +443,56 @@ def test_other_arguments_are_checked():
     for function in (global_average_pool, global_max_pool, global_average_max_pool, blur_pool):
         with pytest.raises(ValueError, match="1 to 3 spatial axes"):
             function(jnp.zeros((5, 2)))
+
+
+def test_a_window_that_would_see_padding_only_is_refused():
+    """Such a maximum would be −∞. Dilation's taps can step over a small input."""
+    for size, options in [(1, {"padding": 2}), (1, {"padding": "SAME"}), (2, {"padding": "SAME"}), (1, {"padding": ((2, 1),)})]:
+        message = rf"window=\(2,\) with dilation=\(3,\).*nothing but padding=.*sizes \({size},\)"
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(functools.partial(max_pool, window=2, dilation=3, stride=1, **options), jnp.full((1, size, 1), -5.0))
+
+
+def test_a_window_is_refused_only_if_it_sees_nothing():
+    """All small cases on one axis, against a walk over the taps."""
+    refused = 0
+    for n, k, d, s, padding, ceil in itertools.product(range(1, 5), (1, 2, 3), (1, 2, 3), (1, 2), (0, 1, 2, 3, "SAME"), (False, True)):
+        span = (k - 1) * d + 1
+        if padding != "SAME" and (padding > span // 2 or n + 2 * padding < span):
+            continue
+        needed = max((-(-n // s) - 1) * s + span - n, 0)
+        pad = (needed // 2, needed - needed // 2) if padding == "SAME" else (padding, padding)
+        seen = [any(0 <= at + t * d < n for t in range(k)) for at in starts(n, span, s, pad, ceil)]
+        function = functools.partial(max_pool, window=k, dilation=d, stride=s, padding=padding, ceil_mode=ceil)
+        if all(seen):
+            assert jax.eval_shape(function, jnp.zeros((1, n, 1))).shape == (1, len(seen), 1)
+        else:
+            refused += 1
+            with pytest.raises(ValueError, match="would see nothing but padding"):
+                jax.eval_shape(function, jnp.zeros((1, n, 1)))
+    assert refused > 10
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, jnp.bool_])
+@pytest.mark.parametrize(
+    "function",
+    [
+        functools.partial(average_pool, window=2), functools.partial(lp_pool, window=2), functools.partial(l2_pool, window=2),
+        functools.partial(adaptive_average_pool, output_size=2), functools.partial(probability_weighted_pool, window=2), blur_pool,
+        functools.partial(max_blur_pool, window=2), global_average_pool, global_average_max_pool,
+        lambda x: stochastic_pool(jax.random.key(0), x, 2),
+    ],
+)  # fmt: skip
+def test_what_is_computed_of_whole_numbers_is_float32(function, dtype):
+    x = np.random.default_rng(3).integers(0, 2 if dtype == jnp.bool_ else 100, size=(2, 5, 4, 3))
+    value, expected = function(jnp.array(x, dtype)), function(jnp.array(x, jnp.float32))
+    assert value.dtype == jnp.float32
+    np.testing.assert_array_equal(value, expected)
+
+
+def test_the_average_of_mean_and_maximum_does_not_overflow():
+    x = jnp.full((1, 4, 1), 6e4, jnp.float16)
+    value = global_average_max_pool(x)
+    assert value.dtype == jnp.float16
+    np.testing.assert_array_equal(value, x[:, 0])

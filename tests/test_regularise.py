@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -236,3 +237,32 @@ def test_squeeze_excitation_in_bfloat16_and_with_bad_options():
         SqueezeExcitation(0).init(jax.random.key(1), x)
     with pytest.raises(ValueError, match="Unknown activation 'sigmod'. Did you mean sigmoid"):
         SqueezeExcitation(2, gate="sigmod").init(jax.random.key(1), x)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, jnp.bool_])
+@pytest.mark.parametrize("op", [dropout, spatial_dropout, stochastic_depth, functools.partial(drop_block, size=2), gaussian_noise])
+def test_whole_numbers_become_float32(op, dtype):
+    x = np.random.default_rng(15).integers(0, 2 if dtype == jnp.bool_ else 100, size=(3, 4, 5))
+    for options in [{}, {"deviation": 0.0}] if op is gaussian_noise else [{"rate": 0.3}, {"rate": 0}]:
+        value, expected = (op(jax.random.key(2), jnp.array(x, t), **options) for t in (dtype, jnp.float32))
+        assert value.dtype == jnp.float32
+        np.testing.assert_array_equal(value, expected)
+    assert Dropout().apply({}, jnp.array(x, dtype), False).dtype == jnp.float32
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_inputs_without_the_axes_are_refused():
+    key = jax.random.key(0)
+    for op, shape, allowed in [
+        (spatial_dropout, (3,), r"\[b, \*space, c\]"), (drop_block, (3,), r"\[b, \*space, c\] with a spatial axis"),
+        (dropout, (), r"\[b, \.\.\.\]"), (stochastic_depth, (), r"\[b, \.\.\.\]"), (gaussian_noise, (), r"\[b, \.\.\.\]"),
+    ]:  # fmt: skip
+        for rate in ({},) if op is gaussian_noise else ({"rate": 0.5}, {"rate": 0.0}):
+            with pytest.raises(ValueError, match=f"inputs must be {allowed}, got shape " + re.escape(str(shape))):
+                op(key, jnp.ones(shape), **rate)
+    for op in (dropout, stochastic_depth):
+        assert op(key, jnp.ones(3)).shape == (3,)
+    for size in (2.5, 2.0, True, "3"):
+        with pytest.raises(ValueError, match=f"size={size!r} must be at least 1, a whole number"):
+            drop_block(key, jnp.ones((1, 4, 1)), size=size)

@@ -29,6 +29,8 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool, where=None):
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum={self.momentum} must be in [0, 1]: it is the fraction of the old statistics that is kept")
         c = x.shape[-1]
         scale = self.param("scale", self.scale_init, (c,), jnp.float32)
         bias = self.param("bias", zeros, (c,), jnp.float32)

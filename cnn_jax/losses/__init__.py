@@ -1,7 +1,7 @@
 """Losses: `f(outputs, targets, *, where=None, …) -> per-example values [b]`. One family a file.
 
-The first argument's name says what a loss reads. Those on `logits` [b, k], unit-length `embeddings` [b, e] or `scores` [b] can be trained
-by name; the others (`probabilities`, `log_probabilities`, `distances`, explicit pairs and triplets) are functions for one's own programs.
+The first argument's name says what a loss reads: `logits` [b, k], unit-length `embeddings` [b, e] or `scores` [b] for those that are
+trained by name, which `cnn_jax/registry.py` lists; their targets are the int labels. All others are functions for one's own programs.
 
 Conventions, the same in every file:
 

@@ -1,11 +1,33 @@
 """Which pairs of a batch count, shared by the losses that compare examples."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Integer
+
+from cnn_jax.losses.checks import check_labels, check_margin, check_rows
+from cnn_jax.losses.examples import hide, read
+
+
+def read_batch(
+    embeddings: Float[Array, "b e"], labels: Array, where: Bool[Array, "b"] | None, margin: float
+) -> Float[Array, "b e"]:
+    """Returns the embeddings of a batch ready to compute with: in float32 at least, and hidden where they do not count.
+
+    Raises:
+      ValueError: embeddings are no floats [b, e], labels no ints [b], `where` no booleans [b], or the margin is negative or not finite.
+
+    >>> read_batch(jnp.ones((2, 3)), jnp.array([1]), None, 0.2)
+    Traceback (most recent call last):
+    ValueError: embeddings [2, 3] but labels [1]: labels must be ints [2]
+    """
+    check_rows("embeddings", embeddings, "[b, e]")
+    check_labels(labels, "embeddings", embeddings)
+    check_margin(margin)
+    hide(labels, where)  # `where` is [b], not [b, e]
+    return read("embeddings", embeddings, where)
 
 
 def pair_masks(
-    labels: Int[Array, "b"], where: Bool[Array, "b"] | None = None
+    labels: Integer[Array, "b"], where: Bool[Array, "b"] | None = None
 ) -> tuple[Bool[Array, "b b"], Bool[Array, "b b"]]:
     """Returns (positives, negatives): [i, j] tells whether j is another example of i's class, or one of another class.
 

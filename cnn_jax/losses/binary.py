@@ -37,7 +37,7 @@ def binary_cross_entropy_with_logits(
     targets: Array,
     *,
     where: Bool[Array, "b"] | None = None,
-    pos_weight: Weights | None = None,
+    pos_weight: Weights | float | None = None,
     class_weights: Weights | None = None,
     smoothing: float = 0.0,
 ) -> Float[Array, "b"]:
@@ -70,7 +70,7 @@ def soft_margin(scores: Float[Array, "b *n"], targets: Array, *, where: Bool[Arr
     """Returns log(1 + e^(−t·s)), where a target of +1 asks for a high score, −1 for a low one. The logistic loss.
 
     Raises:
-      ValueError: a target is neither +1 nor −1 (under jit: NaN), or shapes differ.
+      ValueError: a target is neither +1 nor −1 (under jit: NaN), targets are booleans, or shapes differ.
 
     >>> soft_margin(jnp.array([0.0, 1e4]), jnp.array([1, -1])).tolist()
     [0.6931471824645996, 10000.0]
@@ -82,7 +82,7 @@ def hinge(scores: Float[Array, "b *n"], targets: Array, *, where: Bool[Array, "b
     """Returns max(0, 1 − t·s), where a target of +1 asks for a high score, −1 for a low one: the support vector machine's loss.
 
     Raises:
-      ValueError: a target is neither +1 nor −1 (under jit: NaN), or shapes differ.
+      ValueError: a target is neither +1 nor −1 (under jit: NaN), targets are booleans, or shapes differ.
 
     Reference: Cortes and Vapnik, "Support-vector networks", 1995.
 
@@ -96,7 +96,7 @@ def squared_hinge(scores: Float[Array, "b *n"], targets: Array, *, where: Bool[A
     """Returns max(0, 1 − t·s)², where a target of +1 asks for a high score, −1 for a low one.
 
     Raises:
-      ValueError: a target is neither +1 nor −1 (under jit: NaN), or shapes differ.
+      ValueError: a target is neither +1 nor −1 (under jit: NaN), targets are booleans, or shapes differ.
 
     >>> squared_hinge(jnp.array([0.5, 0.5]), jnp.array([1, -1])).tolist()
     [0.25, 2.25]
@@ -110,7 +110,7 @@ def _agreement(scores: Array, targets: Array, where: Array | None) -> jax.Array:
     return s * signs("targets", hide(targets, where, fill=1.0), s.dtype)
 
 
-def _along_last(name: str, weights: Weights, z: Array) -> jax.Array:
+def _along_last(name: str, weights: Weights | float, z: Array) -> jax.Array:
     """Weights of the last axis, in a shape that multiplies z. With one output an example there is one weight."""
     size = z.shape[-1] if z.ndim > 1 else 1
     return weights_array(name, weights, size, z.dtype).reshape((1,) * (z.ndim - 1) + (size,))

@@ -4,6 +4,7 @@ Shapes and types are checked always. Values are checked where they are known: un
 yet, and values that are not allowed become NaN instead, so that the loss shows them.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -50,6 +51,28 @@ def check_same_shape(**arrays: Array) -> None:
         if array.shape != reference.shape:
             wanted = list(reference.shape)
             raise ValueError(f"{first} {wanted} but {name} {list(array.shape)}: {name} must be {wanted}")
+
+
+def check_rows(name: str, array: Array, wanted: str) -> None:
+    """Raises ValueError unless the array has as many axes as `wanted`, such as "[b, k]".
+
+    >>> check_rows("logits", jnp.zeros(8), "[b, k]")
+    Traceback (most recent call last):
+    ValueError: logits [8] must be [b, k]
+    """
+    if array.ndim != wanted.count(",") + 1:
+        raise ValueError(f"{name} {list(array.shape)} must be {wanted}")
+
+
+def check_margin(margin: float) -> None:
+    """Raises ValueError unless a margin is finite and not negative.
+
+    >>> check_margin(-1.0)
+    Traceback (most recent call last):
+    ValueError: margin=-1.0 must be finite and not negative
+    """
+    if not 0 <= margin < math.inf:
+        raise ValueError(f"margin={margin} must be finite and not negative")
 
 
 def check_labels(labels: Array, name: str, outputs: Array) -> None:
@@ -101,12 +124,14 @@ def signs(name: str, x: Array, dtype: DTypeLike) -> Float[Array, "..."]:
     """Returns x as floats that are +1 or −1, NaN for what is neither.
 
     Raises:
-      ValueError: a value is neither (where values are known).
+      ValueError: a value is neither (where values are known), or x is boolean, which has no −1.
 
     >>> signs("targets", jnp.array([0, 1]), jnp.float32)
     Traceback (most recent call last):
     ValueError: targets[0]=0 is not allowed: targets must be 1 or -1
     """
+    if x.dtype == jnp.bool_:
+        raise ValueError(f"{name} {described(x)} must be numbers, 1 or -1")
     check_values(name, x, lambda v: abs(v) == 1, "1 or -1")
     x = x.astype(dtype)
     return jnp.where(jnp.abs(x) == 1, x, jnp.nan)

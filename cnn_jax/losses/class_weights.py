@@ -12,8 +12,8 @@ Weights = tuple[float, ...] | Array
 """One weight a class. A tuple can be written as a setting: `--set loss.class_weights=1,2,0.5`."""
 
 
-def weights_array(name: str, weights: Weights, num_classes: int, dtype: DTypeLike) -> Float[Array, "k"]:
-    """Returns an option of class weights as an array [k]. A single weight serves all classes.
+def weights_array(name: str, weights: Weights | float, num_classes: int, dtype: DTypeLike) -> Float[Array, "k"]:
+    """Returns an option of class weights as an array [k]. A single weight, a number or a tuple of one, serves all.
 
     Raises:
       ValueError: there are neither k weights nor one, or one is negative, infinite or NaN (where values are known).
@@ -22,7 +22,7 @@ def weights_array(name: str, weights: Weights, num_classes: int, dtype: DTypeLik
     [1.0, 2.0]
     """
     weights = weights if isinstance(weights, jax.Array) else np.asarray(weights)
-    if weights.shape not in ((num_classes,), (1,)):
+    if weights.shape not in ((num_classes,), (1,), ()):
         shown = f" = {weights.tolist()}" if isinstance(weights, np.ndarray) else ""
         raise ValueError(f"{name} {list(weights.shape)}{shown} must be one number for each of {num_classes} classes")
     check_values(name, weights, lambda w: (w >= 0) & np.isfinite(w), "finite and not negative")

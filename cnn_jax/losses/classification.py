@@ -3,11 +3,13 @@
 Dense predictions [b, *space, k] take labels [b, *space]; an example's value is then the mean over its places that count.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from cnn_jax.losses.checks import check_log_probabilities, check_same_shape, described, fractions
+from cnn_jax.losses.checks import check_log_probabilities, check_rows, check_same_shape, check_values, described, fractions
 from cnn_jax.losses.class_weights import Weights, weights_array
 from cnn_jax.losses.examples import hide, per_example, read
 from cnn_jax.losses.labelled import labelled, of_label, weight_of_label
@@ -26,7 +28,7 @@ def negative_log_likelihood(
     Args:
       class_weights: w, one for each class. torch's weighted mean is `reduce(losses, weights=w[labels])`.
       ignore_index: the label of what does not count, with value and gradient 0; None for no such label. torch's mean leaves it out:
-        `reduce(losses, labels != ignore_index)`.
+        for labels [b], `reduce(losses, labels != ignore_index)`.
 
     Raises:
       ValueError: a label is out of range (under jit: NaN) or not an int, a log-probability above 0 (not noticed under jit), or shapes
@@ -59,11 +61,11 @@ def softmax_cross_entropy(
       class_weights: w, one for each class. torch's weighted mean is `reduce(losses, weights=w[labels])`; with probabilities it is the plain
         mean.
       ignore_index: the int label of what does not count, with value and gradient 0; None for no such label. torch's mean leaves it out:
-        `reduce(losses, labels != ignore_index)`.
+        for labels [b], `reduce(losses, labels != ignore_index)`.
 
     Raises:
-      ValueError: smoothing lies outside [0, 1), a label is out of range or a probability outside [0, 1] (under jit: NaN), labels are
-        neither ints nor a distribution, or shapes or numbers of weights do not fit.
+      ValueError: smoothing lies outside [0, 1), a label is out of range or a probability outside [0, 1] (under jit: NaN), probabilities do
+        not sum to 1 (not noticed under jit), labels are neither ints nor floats, or shapes or numbers of weights do not fit.
 
     Reference: Szegedy et al., "Rethinking the Inception architecture", 2015, section 7.
 
@@ -74,6 +76,8 @@ def softmax_cross_entropy(
     """
     if not 0 <= smoothing < 1:
         raise ValueError(f"smoothing={smoothing} must be at least 0 and less than 1")
+    if logits.ndim < 2:
+        raise ValueError(f"logits {list(logits.shape)} must be [b, k], or [b, *space, k]")
     if labels.ndim == logits.ndim:
         return _with_distribution(logits, labels, where, smoothing, class_weights)
     z, index, counts = labelled("logits", logits, labels, where, ignore_index)
@@ -136,7 +140,8 @@ def multi_margin(
       class_weights: w, one for each class. torch's mean does not divide by them.
 
     Raises:
-      ValueError: p is neither 1 nor 2, a label is out of range (under jit: NaN) or not an int, or shapes or numbers of weights do not fit.
+      ValueError: p is neither 1 nor 2, the margin is not finite, a label is out of range (under jit: NaN) or not an int, or
+        shapes or numbers of weights do not fit.
 
     Reference: Weston and Watkins, "Support vector machines for multi-class pattern recognition", 1999.
 
@@ -145,6 +150,9 @@ def multi_margin(
     """
     if p not in (1, 2):
         raise ValueError(f"p={p} must be 1 or 2")
+    if not math.isfinite(margin):
+        raise ValueError(f"margin={margin} must be finite")
+    check_rows("logits", logits, "[b, k]")
     z, index, _ = labelled("logits", logits, labels, where, None)
     short = jnp.maximum(margin - of_label(z, index)[:, None] + z, 0) ** p
     others = jnp.arange(z.shape[1])[None, :] != index[:, None]
@@ -174,7 +182,11 @@ def _with_distribution(logits: Array, probabilities: Array, where: Array | None,
         raise ValueError(f"labels {described(probabilities)} must be {wanted}")
     log_p = jax.nn.log_softmax(read("logits", logits, where))
     k = logits.shape[-1]
-    q = fractions("labels", hide(probabilities, where), log_p.dtype) * (1 - smoothing) + smoothing / k
+    q = fractions("labels", hide(probabilities, where), log_p.dtype)
+    tolerance = max(1e-3, float(jnp.finfo(probabilities.dtype).eps))  # bfloat16 rounds each by up to half its eps
+    sums = hide(q.sum(-1), where, fill=1.0)
+    check_values("labels.sum(-1)", sums, lambda v: abs(v - 1) <= tolerance, "1, the labels being a distribution")
+    q = q * (1 - smoothing) + smoothing / k
     impossible = (q == 0) & jnp.isneginf(log_p)  # 0 · −∞ is 0 here
     terms = q * _weighted(jnp.where(impossible, 0, log_p), class_weights)
     return per_example(-terms.sum(-1), where, logits)

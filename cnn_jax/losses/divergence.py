@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from cnn_jax.losses.checks import check_log_probabilities, check_same_shape, fractions
+from cnn_jax.losses.checks import check_log_probabilities, check_rows, check_same_shape, fractions
 from cnn_jax.losses.classification import softmax_cross_entropy
 from cnn_jax.losses.examples import hide, per_example, read
 
@@ -60,6 +60,7 @@ def jensen_shannon(
     >>> jensen_shannon(jnp.log(jnp.array([[1.0, 1e-30]])), jnp.log(jnp.array([[1e-30, 1.0]]))).item() == jnp.log(2.0).item()
     True
     """
+    check_rows("log_probabilities", log_probabilities, "[b, k]")
     check_same_shape(log_probabilities=log_probabilities, others=others)
     log_p, log_q = read("log_probabilities", log_probabilities, where), read("others", others, where)
     check_log_probabilities("log_probabilities", log_p)
@@ -101,6 +102,7 @@ def distillation(
         raise ValueError(f"temperature={temperature} must be positive")
     if not 0 <= weight <= 1:
         raise ValueError(f"weight={weight} must lie from 0 to 1")
+    check_rows("logits", logits, "[b, k]")
     check_same_shape(logits=logits, teacher_logits=teacher_logits)
     student, teacher = read("logits", logits, where), read("teacher_logits", lax.stop_gradient(teacher_logits), where)
     log_p, log_t = jax.nn.log_softmax(student / temperature), jax.nn.log_softmax(teacher / temperature)

@@ -4,9 +4,10 @@ Each has its own polarity, which its first line tells. Pairs mined from a batch 
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from cnn_jax.losses.checks import check_same_shape, described, signs
+from cnn_jax.losses.checks import check_margin, check_rows, check_same_shape, check_values, described, signs
 from cnn_jax.losses.examples import hide, per_example, read
 from cnn_jax.losses.row_distances import row_cosines
 
@@ -19,17 +20,20 @@ def contrastive_pair(
     Note the polarity: the paper's Y is 0 for a similar pair; here True means similar.
 
     Raises:
-      ValueError: `same` is not boolean, or shapes differ.
+      ValueError: `same` is not boolean, a distance is negative (not noticed under jit), the margin is negative or not finite, or shapes
+        differ.
 
     Reference: Hadsell et al., "Dimensionality reduction by learning an invariant mapping", 2006, equation 4.
 
     >>> contrastive_pair(jnp.array([0.5, 0.5]), jnp.array([True, False])).tolist()
     [0.125, 0.125]
     """
+    check_margin(margin)
     check_same_shape(distances=distances, same=same)
     if same.dtype != jnp.bool_:  # 0 and 1 could be the paper's, the other way round
         raise ValueError(f"same {described(same)} must be bool: True for a pair of one class")
     d = read("distances", distances, where)
+    check_values("distances", d, lambda v: ~(v < 0), "not negative")
     values = 0.5 * jnp.where(same, jnp.square(d), jnp.square(jnp.maximum(margin - d, 0)))
     return hide(values, where).astype(distances.dtype)
 
@@ -72,6 +76,7 @@ def cosine_embedding(
     """
     if not -1 <= margin <= 1:
         raise ValueError(f"margin={margin} must lie from -1 to 1")
+    check_rows("first", first, "[b, e]")
     check_same_shape(first=first, second=second)
     check_same_shape(first=first[:, 0], targets=targets)
     cosines = row_cosines(read("first", first, where), read("second", second, where))
@@ -82,27 +87,33 @@ def cosine_embedding(
 def margin_ranking_pair(
     first: Float[Array, "..."],
     second: Array,
-    order: Array,
+    order: Array | int,
     *,
     where: Bool[Array, "..."] | None = None,
     margin: float = 0.0,
 ) -> Float[Array, "..."]:
     """Returns max(0, −order·(first − second) + margin), a value a pair; torch's formula.
 
-    `order` is +1 where the first should score higher, −1 where the second should. Shapes may be any that broadcast.
+    `order` is +1 where the first should score higher, −1 where the second should; 1 alone serves all. Shapes may be any that broadcast.
 
     Args:
       where: of the values' shape.
 
     Raises:
-      ValueError: an order is neither +1 nor −1 (under jit: NaN).
+      ValueError: an order is neither +1 nor −1 (under jit: NaN), or shapes do not broadcast.
 
     >>> margin_ranking_pair(jnp.array([1.0, 1.0]), jnp.array([3.0, 3.0]), jnp.array([1, -1])).tolist()
     [2.0, 0.0]
     """
-    ahead = hide(read("first", first) - read("second", second), where)
-    order = jnp.broadcast_to(order, jnp.broadcast_shapes(order.shape, ahead.shape))
-    sign = signs("order", hide(order, where, fill=1.0), ahead.dtype)
+    order = jnp.asarray(order)
+    shapes = first.shape, second.shape, order.shape
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        shown = "first {}, second {} and order {}".format(*map(list, shapes))
+        raise ValueError(f"{shown} must have shapes that broadcast") from None
+    ahead = hide(jnp.broadcast_to(read("first", first) - read("second", second), shape), where)
+    sign = signs("order", hide(jnp.broadcast_to(order, shape), where, fill=1.0), ahead.dtype)
     return hide(jnp.maximum(-sign * ahead + margin, 0), where).astype(first.dtype)
 
 

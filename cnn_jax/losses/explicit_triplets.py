@@ -6,7 +6,7 @@ from functools import partial
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from cnn_jax.losses.checks import check_same_shape
+from cnn_jax.losses.checks import check_rows, check_same_shape
 from cnn_jax.losses.examples import per_example, read
 from cnn_jax.losses.row_distances import row_distances
 
@@ -67,6 +67,7 @@ def triplet_margin_with_distance(
     """
     if not margin > 0:
         raise ValueError(f"margin={margin} must be positive")
+    check_rows("anchors", anchors, "[b, e]")
     check_same_shape(anchors=anchors, positives=positives, negatives=negatives)
     a, p, n = read("anchors", anchors, where), read("positives", positives, where), read("negatives", negatives, where)
     negative = distance_fn(a, n)

@@ -1,5 +1,7 @@
 """Outputs with a class for each: logits [b, k] and labels [b], or, for dense predictions, [b, *space, k] and [b, *space]."""
 
+import operator
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
@@ -16,7 +18,7 @@ def labelled(
     Outputs and labels of places that do not count are hidden. The index of a label out of range is beyond the classes.
 
     Raises:
-      ValueError: labels are no ints of the outputs' shape, or out of range (where values are known).
+      ValueError: labels are no ints of the outputs' shape, or out of range (where values are known), or `ignore_index` is no int.
 
     >>> _, index, counts = labelled("logits", jnp.zeros((2, 3)), jnp.array([2, -100]), None, -100)
     >>> index.tolist(), counts.tolist()
@@ -27,6 +29,10 @@ def labelled(
     if where is not None:
         counts = hide(jnp.ones(labels.shape, bool), where)
     if ignore_index is not None:
+        try:
+            ignore_index = operator.index(ignore_index)
+        except TypeError:
+            raise ValueError(f"ignore_index={ignore_index} must be an int or None") from None
         # Compared as Python numbers compare: -100 is no uint8, and no label of that type equals it.
         limits = jnp.iinfo(labels.dtype)
         kept = labels != ignore_index if limits.min <= ignore_index <= limits.max else jnp.ones(labels.shape, bool)

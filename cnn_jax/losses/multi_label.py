@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from cnn_jax.losses.binary import binary_cross_entropy_with_logits
-from cnn_jax.losses.checks import check_same_shape, fractions
+from cnn_jax.losses.checks import check_rows, check_same_shape, fractions
 from cnn_jax.losses.class_weights import Weights
 from cnn_jax.losses.examples import hide, per_example, read
 from cnn_jax.losses.focal import focus
@@ -21,7 +21,7 @@ def sigmoid_cross_entropy(
     *,
     where: Bool[Array, "b"] | None = None,
     smoothing: float = 0.0,
-    pos_weight: Weights | None = None,
+    pos_weight: Weights | float | None = None,
     class_weights: Weights | None = None,
 ) -> Float[Array, "b"]:
     """Returns −Σ_j w_j·(v_j·t_j·log σ(z_j) + (1 − t_j)·log σ(−z_j)) for int labels [b], t being their one-hot form: each class against all.
@@ -44,6 +44,7 @@ def sigmoid_cross_entropy(
     """
     if not 0 <= smoothing < 1:
         raise ValueError(f"smoothing={smoothing} must be at least 0 and less than 1")
+    check_rows("logits", logits, "[b, k]")
     z, index, _ = labelled("logits", logits, labels, where, None)
     k = logits.shape[1]
     classes = jnp.arange(k)[None, :]
@@ -80,6 +81,7 @@ def multi_label_margin(logits: Float[Array, "b k"], targets: Array, *, where: Bo
     >>> multi_label_margin(jnp.array([[0.5, 0.0, 2.0]]), jnp.array([[1, 0, 0]])).tolist()
     [1.0]
     """
+    check_rows("logits", logits, "[b, k]")
     check_same_shape(logits=logits, targets=targets)
     z = read("logits", logits, where)
     t = fractions("targets", hide(targets, where), z.dtype)
@@ -112,6 +114,7 @@ def asymmetric(
     """
     if not 0 <= shift < 1:
         raise ValueError(f"shift={shift} must be at least 0 and less than 1")
+    check_rows("logits", logits, "[b, k]")
     check_same_shape(logits=logits, targets=targets)
     z = read("logits", logits, where)
     t = fractions("targets", hide(targets, where), z.dtype)

@@ -3,6 +3,9 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from cnn_jax.losses.checks import check_values
+from cnn_jax.losses.examples import hide, read
+
 
 def reduce(
     per_example: Float[Array, "b"],
@@ -15,10 +18,11 @@ def reduce(
 
     With `weights` the mean is Σ values / Σ weights: for values that are already weighted, as with `class_weights`. So
     `reduce(losses, weights=class_weights[labels])` is torch's weighted mean, and `reduce(losses, labels != ignore_index)` its mean with
-    an `ignore_index`.
+    an `ignore_index` of labels [b]. Half precision is summed in float32; the result has the type of the values.
 
     Raises:
-      ValueError: `how` is neither "mean" nor "sum", or a shape differs.
+      ValueError: `how` is neither "mean" nor "sum", a shape differs, `where` is not boolean, values are not floats, or a weight that
+        counts is negative (not noticed under jit).
 
     >>> reduce(jnp.array([1.0, 5.0]), jnp.array([True, False])).item(), reduce(jnp.array([1.0, 5.0]), how="sum").item()
     (1.0, 6.0)
@@ -30,13 +34,16 @@ def reduce(
     for name, array in (("where", where), ("weights", weights)):
         if array is not None and array.shape != per_example.shape:
             raise ValueError(f"{name} {list(array.shape)} must have the shape of the values, {list(per_example.shape)}")
-    counts = jnp.ones(per_example.shape, bool) if where is None else where
-    total = jnp.where(counts, per_example, 0).sum()
+    total = read("values", per_example, where).sum()
+    if weights is not None:
+        weights = hide(weights, where)
+        check_values("weights", weights, lambda w: w >= 0, "not negative")
     if how == "sum":
-        return total
+        return total.astype(per_example.dtype)
     if weights is None:
-        return total / jnp.maximum(counts.sum(), 1)
-    divisor = jnp.where(counts, weights, 0).sum()
+        count = per_example.size if where is None else where.sum()
+        return (total / jnp.maximum(count, 1)).astype(per_example.dtype)
+    divisor = weights.astype(jnp.promote_types(weights.dtype, jnp.float32)).sum()
     return jnp.where(divisor > 0, total / jnp.where(divisor > 0, divisor, 1), 0).astype(per_example.dtype)
 
 

@@ -131,7 +131,8 @@ def poisson_nll(
       epsilon: keeps the logarithm from 0, without `log_input`.
 
     Raises:
-      ValueError: a target is negative (under jit: NaN), or epsilon not positive.
+      ValueError: a target is negative (under jit: NaN), without `log_input` a score is (under jit: NaN below −ε), or epsilon is not
+        positive.
 
     >>> poisson_nll(jnp.array([0.0, 2.0]), jnp.array([3, 0]), log_input=True)[0].item()
     1.0
@@ -144,6 +145,8 @@ def poisson_nll(
     s, t = read("scores", scores, where), hide(targets, where)
     check_values("targets", t, lambda v: v >= 0, "counts, not negative")
     t = jnp.where(t >= 0, t.astype(s.dtype), jnp.nan)
+    if not log_input:
+        check_values("scores", s, lambda v: ~(v < 0), "expected counts, not negative, where log_input is False")
     # Hidden scores are 0, whose logarithm is finite thanks to ε.
     values = jnp.exp(s) - t * s if log_input else s - t * jnp.log(s + epsilon)
     if full:

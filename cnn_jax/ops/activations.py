@@ -1,7 +1,8 @@
 """Activations: pure functions of one array, with torch's formulas and defaults.
 
-Half precision is computed in float32 and rounded once. Values and gradients are finite at ±10⁴. `ACTIVATIONS` holds, by name, those
-that keep the shape and need no parameter; `rectifiers.prelu` has one (learned in `layers.PReLU`), `glu` halves an axis.
+Half precision is computed in float32 and rounded once; integers give float32 (`ops.precision`). Values and gradients are finite at
+±10⁴. `ACTIVATIONS` holds, by name, those that keep the shape and need no parameter; `rectifiers.prelu` has one (learned in
+`layers.PReLU`), `glu` halves an axis.
 """
 
 import math
@@ -113,15 +114,15 @@ def softplus(x: Float[Array, "*shape"], *, beta: float = 1.0) -> Float[Array, "*
     torch goes over to x at βx > 20; nothing needs it here, and the difference is below 2.1·10⁻⁹ / β.
 
     Raises:
-      ValueError: β is not positive.
+      ValueError: β is not positive and finite.
 
     Reference: Dugas et al., "Incorporating second-order functional knowledge for better option pricing", 2001.
 
     >>> [round(y, 4) for y in softplus(jnp.array([-1e4, 0.0, 1e4])).tolist()]
     [0.0, 0.6931, 10000.0]
     """
-    if not beta > 0:
-        raise ValueError(f"beta={beta} must be positive")
+    if not 0 < beta < math.inf:
+        raise ValueError(f"beta={beta} must be positive and finite")
     return jax.nn.softplus(beta * x) / beta
 
 
@@ -182,13 +183,15 @@ def glu(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
     """Returns a·sigmoid(b), a and b being the halves of x along an axis.
 
     Raises:
-      ValueError: the axis has an odd size.
+      ValueError: there is no such axis, or it has an odd size.
 
     Reference: Dauphin et al., "Language modeling with gated convolutional networks", 2017.
 
     >>> glu(jnp.array([3.0, 4.0, 0.0, 1e4])).tolist()
     [1.5, 4.0]
     """
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis={axis} is none of the {x.ndim} axes of shape {x.shape}: it must be in [{-x.ndim}, {x.ndim - 1}]")
     if x.shape[axis] % 2:
         raise ValueError(f"axis={axis} must have an even size to be halved, got shape {x.shape}")
     a, b = jnp.split(x, 2, axis=axis)

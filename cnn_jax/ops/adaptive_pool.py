@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Shaped
 
 from cnn_jax.ops.max_pool import first_maximum
 from cnn_jax.ops.padding import PerAxis, per_axis
+from cnn_jax.ops.precision import result_type, widened
 from cnn_jax.ops.windows import spatial_sizes
 
 
@@ -31,8 +32,8 @@ def adaptive_average_pool(inputs: Float[Array, "b *space c"], output_size: PerAx
     >>> adaptive_average_pool(jnp.arange(5.0).reshape(1, 5, 1), 2)[0, :, 0].tolist()
     [1.0, 3.0]
     """
-    wide = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
-    return _by_bins(wide, output_size, lambda x, axis: x.mean(axis, keepdims=True)).astype(inputs.dtype)
+    means = _by_bins(widened(inputs), output_size, lambda x, axis: x.mean(axis, keepdims=True))
+    return means.astype(result_type(inputs))
 
 
 @jax.named_scope("adaptive_max_pool")

@@ -1,6 +1,7 @@
 """Kernels that smooth and kernels that sharpen, as float32 arrays [kh, kw] for correlation; rows run down, columns to the right."""
 
 import math
+import numbers
 
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +48,9 @@ def gaussian(*, sigma: float = 1.0, size: int | None = None) -> Float[Array, "h 
     >>> gaussian(sigma=3.0).shape, round(float(gaussian(sigma=3.0).sum()), 5)
     ((25, 25), 1.0)
     """
-    row = np.exp(-0.5 * (distances(sigma, size) / sigma) ** 2)
+    squares = distances(sigma, size) ** 2
+    with np.errstate(over="ignore"):  # a quotient too large is a weight of 0
+        row = np.exp(-0.5 * ((squares - squares.min()) / sigma / sigma))  # the largest weight is 1: their sum is never 0
     return as_kernel(np.outer(row, row) / row.sum() ** 2)
 
 
@@ -140,8 +143,8 @@ def distances(sigma: float, size: int | None) -> np.ndarray:
     >>> distances(0.5, None).tolist(), distances(1.0, 2).tolist()
     ([-2.0, -1.0, 0.0, 1.0, 2.0], [-0.5, 0.5])
     """
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma={sigma} must be positive and finite")
+    if not isinstance(sigma, numbers.Real) or not 0 < sigma < math.inf:
+        raise ValueError(f"sigma={sigma!r} must be positive and finite")
     size = 2 * int(4 * sigma + 0.5) + 1 if size is None else _whole(size, "size")
     return np.arange(size) - (size - 1) / 2
 

@@ -3,11 +3,11 @@
 import math
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnn_jax.ops.max_pool import max_pool
 from cnn_jax.ops.padding import Border, Padding, PerAxis, pad_space, per_axis
+from cnn_jax.ops.precision import result_type, widened
 from cnn_jax.ops.windows import Walk, spatial_sizes, taps
 
 
@@ -30,17 +30,18 @@ def blur_pool(
 
     Reference: Zhang, "Making convolutional networks shift-invariant again", 2019.
 
+    >>> import jax.numpy as jnp
     >>> blur_pool(jnp.array([0.0, 0.0, 4.0, 0.0, 0.0]).reshape(1, 5, 1))[0, :, 0].tolist()
     [0.0, 2.0, 0.0]
     """
     num_space = len(spatial_sizes(inputs))
     window, stride = per_axis(window, num_space, "window"), per_axis(stride, num_space, "stride")
-    outputs = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
+    outputs = widened(inputs)
     for walk in Walk(window, stride, (1,) * num_space).by_axis():  # one axis at a time: the product of the rows is the kernel
         k = max(walk.window)
         outputs = pad_space(outputs, [((n - 1) // 2, n // 2) for n in walk.window], border=border)
         outputs = sum(math.comb(k - 1, i) / 2 ** (k - 1) * tap for i, tap in enumerate(taps(outputs, walk)))
-    return outputs.astype(inputs.dtype)
+    return outputs.astype(result_type(inputs))
 
 
 @jax.named_scope("max_blur_pool")
@@ -59,6 +60,7 @@ def max_blur_pool(
 
     Reference: Zhang, "Making convolutional networks shift-invariant again", 2019.
 
+    >>> import jax.numpy as jnp
     >>> max_blur_pool(jnp.array([0.0, 4.0, 0.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [4.0, 2.0]
     """

@@ -35,8 +35,19 @@ def euclidean_distances(x: Float[Array, "m e"], y: Float[Array, "n e"]) -> Float
 def unit_length(x: Float[Array, "*b e"], *, epsilon: float = 1e-12) -> Float[Array, "*b e"]:
     """Returns x / max(‖x‖, ε) along the last axis; a zero vector stays zero and its gradient finite.
 
+    Half precision is computed with in float32. In float16 ε is at least 6e-5, its least normal number, so that the
+    gradient of zero is finite there too.
+
     >>> unit_length(jnp.array([3.0, 4.0])).tolist()
     [0.6000000238418579, 0.800000011920929]
     """
-    squares = jnp.square(x).sum(-1, keepdims=True)
-    return x / jnp.sqrt(jnp.maximum(squares, epsilon**2))
+    epsilon = max(epsilon, float(jnp.finfo(x.dtype).tiny))
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    v = x.astype(wide)
+    # Squares of what is beyond about the square root of the largest number would overflow. A power of two rounds nothing.
+    exponent = int(jnp.finfo(wide).maxexp)
+    large = exponent // 2 - 8
+    largest = lax.stop_gradient(jnp.max(jnp.abs(v), axis=-1, keepdims=True, initial=0))
+    v = v * jnp.where(largest > 2.0**large, 2.0 ** (large - exponent), 1).astype(wide)
+    squares = jnp.square(v).sum(-1, keepdims=True)
+    return (v / jnp.sqrt(jnp.maximum(squares, epsilon**2))).astype(x.dtype)

@@ -1,17 +1,20 @@
 """Random omission and noise as pure functions of a key. Each example's draw depends on its place in the global batch only.
 
-Every function is `f(key, inputs, *, <options>, axis_name=None)` on [b, *space, c]; under pmap `axis_name` names the device axis,
+Every function is `f(key, inputs, *, <options>, axis_name=None)` on [b, *space, c], or any [b, ...] where neither
+space nor channels matter; integers give float32 (`ops.precision`). Under pmap `axis_name` names the device axis,
 so that the same global batch meets the same dice on any number of devices. What is kept is scaled up such that the expectation is
 the input ("inverted" dropout): evaluation then needs nothing.
 """
 
 import math
+import numbers
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from cnn_jax.ops.precision import as_floats, result_type, widened
 from cnn_jax.ops.random import example_keys
 
 
@@ -19,31 +22,32 @@ def check_options(*, rate: float = 0.0, size: int = 1, deviation: float = 0.0) -
     """Returns nothing where these options are allowed: the functions below ask first, the layers also when they are idle.
 
     Raises:
-      ValueError: the rate is not in [0, 1], the size is below 1, or the deviation is negative or not finite.
+      ValueError: the rate is not in [0, 1], the size is no whole number of at least 1, or the deviation is negative or not finite.
 
     >>> check_options(rate=0.5)
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate={rate} must be in [0, 1]: it is the probability of being dropped")
-    if size < 1:
-        raise ValueError(f"size={size} must be at least 1: it is the side of a block")
+    if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
+        raise ValueError(f"size={size!r} must be at least 1, a whole number: it is the side of a block")
     if not 0 <= deviation < math.inf:
         raise ValueError(f"deviation={deviation} must be finite and not negative")
 
 
 def dropout(
-    key: PRNGKeyArray, inputs: Float[Array, "b *space c"], *, rate: float = 0.5, axis_name: str | None = None
-) -> Float[Array, "b *space c"]:
+    key: PRNGKeyArray, inputs: Float[Array, "b *rest"], *, rate: float = 0.5, axis_name: str | None = None
+) -> Float[Array, "b *rest"]:
     """Returns the inputs with each value zero with probability `rate`, and divided by 1 − rate otherwise.
 
     Raises:
-      ValueError: the rate is not in [0, 1]; at 1 all is zero.
+      ValueError: the rate is not in [0, 1]; at 1 all is zero. The inputs have no axis for the examples.
 
     Reference: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
 
     >>> sorted(set(dropout(jax.random.key(0), jnp.ones((4, 8)), rate=0.5).ravel().tolist()))
     [0.0, 2.0]
     """
+    _check_rank(inputs, 1, "[b, ...]")
     return _drop(key, inputs, rate, inputs.shape[1:], axis_name)
 
 
@@ -56,7 +60,7 @@ def spatial_dropout(
     It is torch's `Dropout1d`, `Dropout2d` and `Dropout3d`.
 
     Raises:
-      ValueError: the rate is not in [0, 1]; at 1 all is zero.
+      ValueError: the rate is not in [0, 1]; at 1 all is zero. The inputs have fewer than two axes.
 
     Reference: Tompson et al., "Efficient object localization using convolutional networks", 2015.
 
@@ -64,25 +68,27 @@ def spatial_dropout(
     >>> bool((y == y[:, :1]).all())
     True
     """
+    _check_rank(inputs, 2, "[b, *space, c]")
     return _drop(key, inputs, rate, (1,) * (inputs.ndim - 2) + inputs.shape[-1:], axis_name)
 
 
 def stochastic_depth(
-    key: PRNGKeyArray, inputs: Float[Array, "b *space c"], *, rate: float = 0.5, axis_name: str | None = None
-) -> Float[Array, "b *space c"]:
+    key: PRNGKeyArray, inputs: Float[Array, "b *rest"], *, rate: float = 0.5, axis_name: str | None = None
+) -> Float[Array, "b *rest"]:
     """Returns the inputs with each example zero as a whole with probability `rate`, else divided by 1 − rate.
 
     For the residual branch f of x + f(x): the example then skips the block. It is torchvision's `StochasticDepth` in mode "row",
     timm's `DropPath`. The paper scales at test time instead, which is the same in expectation.
 
     Raises:
-      ValueError: the rate is not in [0, 1]; at 1 all is zero.
+      ValueError: the rate is not in [0, 1]; at 1 all is zero. The inputs have no axis for the examples.
 
     Reference: Huang et al., "Deep networks with stochastic depth", 2016.
 
     >>> sorted({tuple(row) for row in stochastic_depth(jax.random.key(0), jnp.ones((8, 2)), rate=0.75).tolist()})
     [(0.0, 0.0), (4.0, 4.0)]
     """
+    _check_rank(inputs, 1, "[b, ...]")
     return _drop(key, inputs, rate, (1,) * (inputs.ndim - 1), axis_name)
 
 
@@ -97,7 +103,7 @@ def drop_block(
     code counts over the batch), so that no example depends on another; one of which nothing is left is zero.
 
     Raises:
-      ValueError: the rate is not in [0, 1], the size is below 1, or there is no spatial axis.
+      ValueError: the rate is not in [0, 1], the size is no whole number of at least 1, or there is no spatial axis.
 
     Reference: Ghiasi et al., "DropBlock: a regularization method for convolutional networks", 2018.
 
@@ -110,7 +116,7 @@ def drop_block(
     if not space:
         raise ValueError(f"inputs must be [b, *space, c] with a spatial axis, got shape {inputs.shape}")
     if rate == 0:
-        return inputs
+        return as_floats(inputs)
     block = tuple(min(size, n) for n in space)
     places = tuple(n - k + 1 for n, k in zip(space, block, strict=True))
     start_probability = rate * math.prod(space) / math.prod(block) / math.prod(places)
@@ -119,18 +125,18 @@ def drop_block(
     # A value is dropped if a block starts at it or up to size − 1 before.
     margins = ((0, 0), *((k - 1, k - 1) for k in block), (0, 0))
     kept = ~lax.reduce_window(starts, False, lax.bitwise_or, (1, *block, 1), (1,) * inputs.ndim, margins)
-    wide = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
+    wide = widened(inputs)
     scale = math.prod(inputs.shape[1:]) / jnp.maximum(kept.sum(axes, dtype=wide.dtype, keepdims=True), 1)
-    return jnp.where(kept, wide * scale, 0).astype(inputs.dtype)
+    return jnp.where(kept, wide * scale, 0).astype(result_type(inputs))
 
 
 def gaussian_noise(
-    key: PRNGKeyArray, inputs: Float[Array, "b *space c"], *, deviation: float = 0.1, axis_name: str | None = None
-) -> Float[Array, "b *space c"]:
+    key: PRNGKeyArray, inputs: Float[Array, "b *rest"], *, deviation: float = 0.1, axis_name: str | None = None
+) -> Float[Array, "b *rest"]:
     """Returns x + deviation · n with n normally distributed, of mean 0 and variance 1, drawn for each value.
 
     Raises:
-      ValueError: the deviation is negative or not finite.
+      ValueError: the deviation is negative or not finite. The inputs have no axis for the examples.
 
     Reference: Bishop, "Training with noise is equivalent to Tikhonov regularization", 1995.
 
@@ -138,21 +144,26 @@ def gaussian_noise(
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
     check_options(deviation=deviation)
+    _check_rank(inputs, 1, "[b, ...]")
     if deviation == 0:
-        return inputs
-    wide = jnp.promote_types(inputs.dtype, jnp.float32)
+        return as_floats(inputs)
+    wide = widened(inputs)
     keys = example_keys(key, len(inputs), axis_name=axis_name)
-    noise = jax.vmap(lambda key: jax.random.normal(key, inputs.shape[1:], wide))(keys)
-    return (inputs.astype(wide) + deviation * noise).astype(inputs.dtype)
+    noise = jax.vmap(lambda key: jax.random.normal(key, inputs.shape[1:], wide.dtype))(keys)
+    return (wide + deviation * noise).astype(result_type(inputs))
+
+
+def _check_rank(inputs: jax.Array, least: int, allowed: str) -> None:
+    if inputs.ndim < least:
+        raise ValueError(f"inputs must be {allowed}, got shape {inputs.shape}")
 
 
 def _drop(key, inputs: jax.Array, rate: float, shape: tuple[int, ...], axis_name: str | None) -> jax.Array:
     """One throw for each example and each element of `shape`, which has the rank of an example."""
     check_options(rate=rate)
     if rate in (0, 1):
-        return inputs if rate == 0 else jnp.zeros_like(inputs)
+        return as_floats(inputs) if rate == 0 else jnp.zeros_like(as_floats(inputs))
     keys = example_keys(key, len(inputs), axis_name=axis_name)
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape))(keys)
     # In bfloat16, 0.9 is 0.8984: dividing there would be off by as much on average.
-    wide = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
-    return jnp.where(kept, wide / (1 - rate), 0).astype(inputs.dtype)
+    return jnp.where(kept, widened(inputs) / (1 - rate), 0).astype(result_type(inputs))

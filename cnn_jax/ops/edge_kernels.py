@@ -92,16 +92,19 @@ def laplacian_of_gaussian(*, sigma: float = 1.0, size: int | None = None) -> Flo
     """Returns the Laplacian of a Gaussian, (r² − 2σ²) / σ⁴ · G(r), shifted to sum to zero in spite of its finite size.
 
     Args:
-      sigma, size: as in `gaussian`.
+      sigma, size: as in `gaussian`, but size is at least 3.
 
     Raises:
-      ValueError: as `gaussian`.
+      ValueError: as `gaussian`; size below 3, where there is no curvature, or sigma below 1e-6.
 
     Reference: Marr & Hildreth, "Theory of edge detection", 1980.
 
     >>> laplacian_of_gaussian(sigma=1.4).shape, laplacian_of_gaussian()[4, 4].item() < 0
     ((13, 13), True)
     """
+    size = _curved(sigma, size)
+    if sigma < 1e-6:
+        raise ValueError(f"sigma={sigma} must be at least 1e-6: the values grow as 1 / σ²")
     row = distances(sigma, size)
     squares = row[:, None] ** 2 + row[None, :] ** 2
     kernel = (squares - 2 * sigma**2) / sigma**4 * np.asarray(gaussian(sigma=sigma, size=size), np.float64)
@@ -114,10 +117,10 @@ def difference_of_gaussians(*, sigma: float = 1.0, ratio: float = 1.6, size: int
     Args:
       sigma: of the narrow one.
       ratio: above 1; 1.6 comes nearest to a (negative) `laplacian_of_gaussian`.
-      size: as in `gaussian`; None cuts off at 4σ of the wide one.
+      size: as in `gaussian`, at least 3; None cuts off at 4σ of the wide one.
 
     Raises:
-      ValueError: as `gaussian`, or ratio is not above 1.
+      ValueError: as `gaussian`; ratio is not above 1, size below 3, or sigma so small that both are one pixel.
 
     Reference: Marr & Hildreth, "Theory of edge detection", 1980.
 
@@ -126,8 +129,12 @@ def difference_of_gaussians(*, sigma: float = 1.0, ratio: float = 1.6, size: int
     """
     if not 1 < ratio < math.inf:
         raise ValueError(f"ratio={ratio} must be above 1 and finite")
-    size = len(distances(sigma * ratio, size))
-    return gaussian(sigma=sigma, size=size) - gaussian(sigma=sigma * ratio, size=size)
+    distances(sigma, size)  # names what is wrong with sigma itself
+    size = _curved(sigma * ratio, size)
+    kernel = gaussian(sigma=sigma, size=size) - gaussian(sigma=sigma * ratio, size=size)
+    if not np.any(kernel):
+        raise ValueError(f"sigma={sigma} is too small: at ratio={ratio} both Gaussians are the same")
+    return kernel
 
 
 def gabor(
@@ -219,6 +226,13 @@ def _compass(ring: tuple[int, ...], centre: int, direction: str) -> Array:
     kernel = np.full((3, 3), centre)
     kernel[[0, 0, 0, 1, 2, 2, 2, 1], [0, 1, 2, 2, 2, 1, 0, 0]] = turned
     return as_kernel(kernel)
+
+
+def _curved(sigma: float, size: int | None) -> int:
+    """The size that is asked for, or else cuts off at 4σ; the kernel of one or two pixels that sums to zero is zero."""
+    if size is not None and len(distances(sigma, size)) < 3:
+        raise ValueError(f"size={size} must be at least 3: a smaller kernel that sums to zero is zero")
+    return max(len(distances(sigma, size)), 3)
 
 
 def _one_of(value: str, allowed: tuple[str, ...], name: str) -> str:

@@ -39,7 +39,7 @@ def max_pool(
       ceil_mode: also a last window that is cut off by the border, unless it would start beyond the input (torch's rule).
 
     Raises:
-      ValueError: the inputs' rank, or an argument is out of its range; no window fits.
+      ValueError: the inputs' rank, or an argument is out of its range; no window fits; one would see padding only.
 
     Reference: Ranzato et al., "Unsupervised learning of invariant feature hierarchies", 2007.
 

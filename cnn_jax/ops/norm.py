@@ -8,17 +8,18 @@ For x of shape [b, *space, c], each set of values that is normalised together is
   instance_norm               one example, one channel, all space
   rms_norm                    as layer_norm, without taking the mean away
 
-All is computed in at least float32 and returned in the inputs' type.
+All is computed in at least float32 and returned in the inputs' type, of integers in float32 (`ops.precision`).
 """
 
 import math
+import numbers
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from cnn_jax.ops.precision import in_float32
+from cnn_jax.ops.precision import in_float32, result_type, widened
 
 
 def batch_moments(
@@ -41,13 +42,14 @@ def batch_moments(
       axis_name: the device axis to average over as well, under pmap only.
 
     Raises:
-      ValueError: `where` is not of one boolean an example.
+      ValueError: `where` is not of one boolean an example, `shift` not of one number a channel.
 
     >>> x = jnp.array([[1.0], [3.0], [99.0]])
     >>> mean, var = batch_moments(x, jnp.zeros(1), where=jnp.array([True, True, False]))
     >>> mean.item(), var.item()
     (2.0, 1.0)
     """
+    _check(inputs, shift=shift)
     dtype = jnp.promote_types(inputs.dtype, jnp.float32)
     shift = lax.stop_gradient(shift).astype(dtype)
     d = inputs.astype(dtype) - shift.reshape((1,) * (inputs.ndim - 1) + (-1,))
@@ -83,7 +85,7 @@ def nearby_mean(
     [3.0]
     """
     counts = jnp.ones(inputs.shape[:1], bool) if where is None else where
-    first = inputs[0 if where is None else jnp.argmax(counts)].astype(jnp.promote_types(inputs.dtype, jnp.float32))
+    first = widened(inputs[0 if where is None else jnp.argmax(counts)])
     mean = jnp.where(counts.any(), lax.stop_gradient(first).mean(tuple(range(first.ndim - 1))), 0)
     if axis_name is None:
         return mean
@@ -123,14 +125,18 @@ def normalise(
 ) -> Float[Array, "*b c"]:
     """Returns (x − mean) / √(var + ε) · scale + bias for each channel, in the inputs' dtype.
 
+    Raises:
+      ValueError: a vector is not of one number a channel, or ε is negative.
+
     Reference: Ioffe & Szegedy, "Batch Normalization", 2015.
 
     >>> normalise(jnp.array([[3.0]]), jnp.ones(1), jnp.ones(1) * 4, jnp.ones(1), jnp.zeros(1), epsilon=0.0).item()
     1.0
     """
+    _check(inputs, epsilon, mean=mean, var=var, scale=scale, bias=bias)
     gain = scale * lax.rsqrt(var + epsilon)
     rows = (1,) * (inputs.ndim - 1) + (-1,)
-    return (inputs * gain.reshape(rows) + (bias - mean * gain).reshape(rows)).astype(inputs.dtype)
+    return (inputs * gain.reshape(rows) + (bias - mean * gain).reshape(rows)).astype(result_type(inputs))
 
 
 @in_float32
@@ -151,14 +157,17 @@ def group_norm(
       bias: left out, 0.
 
     Raises:
-      ValueError: the groups do not divide the channels.
+      ValueError: the groups do not divide the channels; scale or bias is not of one number a channel, or ε is negative.
 
     Reference: Wu & He, "Group normalization", 2018.
 
     >>> group_norm(jnp.array([[1.0, 3.0, 10.0, 30.0]]), groups=2, epsilon=0.0).round(4).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
     """
+    _check(inputs, epsilon, scale=scale, bias=bias)
     channels = inputs.shape[-1]
+    if isinstance(groups, bool) or not isinstance(groups, numbers.Integral):
+        raise ValueError(f"groups={groups!r} must be a whole number")
     if groups < 1 or channels % groups:
         raise ValueError(f"groups={groups} must be at least 1 and divide the number of channels, which is {channels}")
     grouped = inputs.reshape(*inputs.shape[:-1], groups, channels // groups)
@@ -178,11 +187,15 @@ def layer_norm(
 
     Over all of an example, space included, it is `group_norm` with `groups=1`.
 
+    Raises:
+      ValueError: scale or bias is not of one number a channel, or ε is negative.
+
     Reference: Ba et al., "Layer normalization", 2016.
 
     >>> layer_norm(jnp.array([[1.0, 3.0], [10.0, 30.0]]), epsilon=0.0).round(4).tolist()
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
+    _check(inputs, epsilon, scale=scale, bias=bias)
     return _affine(_standardised(inputs, -1, epsilon), scale, bias)
 
 
@@ -197,13 +210,14 @@ def instance_norm(
     """Returns (x − mean) / √(var + ε) · scale + bias over all space, for each example and channel.
 
     Raises:
-      ValueError: there is but one position, so that x − mean would be zero everywhere.
+      ValueError: there is but one position, so that x − mean would be zero everywhere; else as `layer_norm`.
 
     Reference: Ulyanov et al., "Instance normalization: the missing ingredient for fast stylization", 2016.
 
     >>> instance_norm(jnp.array([[[1.0, 10.0], [3.0, 30.0]]]), epsilon=0.0).round(4).tolist()
     [[[-1.0, -1.0], [1.0, 1.0]]]
     """
+    _check(inputs, epsilon, scale=scale, bias=bias)
     if math.prod(inputs.shape[1:-1]) < 2:
         raise ValueError(f"inputs must be [b, *space, c] with more than one position in space, got shape {inputs.shape}")
     return _affine(_standardised(inputs, tuple(range(1, inputs.ndim - 1)), epsilon), scale, bias)
@@ -213,11 +227,15 @@ def instance_norm(
 def rms_norm(inputs: Float[Array, "*b c"], scale: Float[Array, "c"] | None = None, *, epsilon: float = 2**-23) -> Float[Array, "*b c"]:
     """Returns x / √(mean of x² + ε) · scale over the channels of each position; ε is float32's step at 1, torch's default.
 
+    Raises:
+      ValueError: as `layer_norm`.
+
     Reference: Zhang & Sennrich, "Root mean square layer normalization", 2019.
 
     >>> rms_norm(jnp.array([[2.0, -2.0, 2.0]])).round(4).tolist()
     [[1.0, -1.0, 1.0]]
     """
+    _check(inputs, epsilon, scale=scale)
     squares = jnp.square(inputs).mean(-1, keepdims=True)
     return _affine(inputs * lax.rsqrt(squares + epsilon), scale, None)
 
@@ -229,16 +247,25 @@ def standardise_weights(kernel: Float[Array, "*window c_in c_out"], *, epsilon: 
     For networks with `group_norm` and small batches. ε is timm's; it must be small beside a weight's variance, about 1 / fan-in.
 
     Raises:
-      ValueError: an output has but one weight, so that w − mean would be zero.
+      ValueError: an output has but one weight, so that w − mean would be zero, or ε is negative.
 
     Reference: Qiao et al., "Micro-batch training with batch-channel normalization and weight standardization", 2019.
 
     >>> standardise_weights(jnp.array([[1.0, 10.0], [3.0, 30.0]])).round(4).tolist()
     [[-1.0, -1.0], [1.0, 1.0]]
     """
+    _check(kernel, epsilon)
     if math.prod(kernel.shape[:-1]) < 2:
         raise ValueError(f"kernel must have more than one weight for each output to be standardised, got shape {kernel.shape}")
     return _standardised(kernel, tuple(range(kernel.ndim - 1)), epsilon)
+
+
+def _check(inputs: jax.Array, epsilon: float = 0.0, **vectors: jax.Array | None) -> None:
+    for name, vector in vectors.items():
+        if vector is not None and vector.shape != inputs.shape[-1:]:
+            raise ValueError(f"{name} must be [{inputs.shape[-1]}], one number for each channel, got {vector.shape}")
+    if not 0 <= epsilon < math.inf:
+        raise ValueError(f"epsilon={epsilon} must be finite and not negative: it is added to a variance")
 
 
 def _standardised(x: jax.Array, axes: int | tuple[int, ...], epsilon: float) -> jax.Array:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import numbers
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from cnn_jax.ops.adaptive_pool import adaptive_average_pool, adaptive_max_pool
 from cnn_jax.ops.blur_pool import blur_pool, max_blur_pool
 from cnn_jax.ops.max_pool import first_maximum, max_pool
 from cnn_jax.ops.padding import Padding, PerAxis
+from cnn_jax.ops.precision import as_floats, result_type, widened
 from cnn_jax.ops.stochastic_pool import probability_weighted_pool, stochastic_pool
 from cnn_jax.ops.windows import Walk, padded, sliding_windows, spatial_sizes, taps
 
@@ -63,7 +65,7 @@ def average_pool(
     """
     windows = sliding_windows(inputs, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
     space, walk = inputs.shape[1:-1], windows.walk
-    wide = padded(inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32)), windows.pads, 0.0)
+    wide = padded(widened(inputs), windows.pads, 0.0)
     total = _sums(wide, walk)
     count = np.ones(())
     for n, (before, after), k, s, places in zip(space, windows.asked, walk.window, walk.stride, total.shape[1:-1], strict=True):
@@ -71,7 +73,7 @@ def average_pool(
         first, last = (-before, n + after) if count_include_pad else (0, n)
         count = count[..., None] * (np.minimum(start + k, last) - np.maximum(start, first))
     divisor = count.flat[0] if (count == count.flat[0]).all() else jnp.asarray(count[None, ..., None], wide.dtype)
-    return (total / divisor).astype(inputs.dtype)
+    return (total / divisor).astype(result_type(inputs))
 
 
 @jax.named_scope("lp_pool")
@@ -102,10 +104,10 @@ def lp_pool(
     >>> lp_pool(jnp.array([3.0, -4.0, 1.0, 1.0]).reshape(1, 4, 1), 2, p=1.0)[0, :, 0].tolist()
     [7.0, 2.0]
     """
-    if not 0 < p < math.inf:
-        raise ValueError(f"p={p} must be positive and finite; for p = ∞ take max_pool(jnp.abs(inputs), …)")
+    if not isinstance(p, numbers.Real) or not 0 < p < math.inf:
+        raise ValueError(f"p={p!r} must be positive and finite; for p = ∞ take max_pool(jnp.abs(inputs), …)")
     windows = sliding_windows(inputs, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
-    sizes = padded(jnp.abs(inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))), windows.pads, 0.0)
+    sizes = padded(jnp.abs(widened(inputs)), windows.pads, 0.0)
     # A norm does not depend on the scale it is computed in, so no gradient need flow through that: the largest value of the window, or,
     # for windows of many values, of the channel.
     if windows.walk.few:
@@ -115,7 +117,7 @@ def lp_pool(
     else:
         scale = _positive(lax.stop_gradient(sizes.max(tuple(range(1, sizes.ndim - 1)), keepdims=True)))
         total = _sums(_power(sizes / scale, p), windows.walk)
-    return (scale * _power(total, 1 / p)).astype(inputs.dtype)
+    return (scale * _power(total, 1 / p)).astype(result_type(inputs))
 
 
 @jax.named_scope("l2_pool")
@@ -147,7 +149,7 @@ def global_average_pool(inputs: Float[Array, "b *space c"]) -> Float[Array, "b c
     >>> global_average_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
     [[3.0, 4.0]]
     """
-    return inputs.mean(axis=tuple(range(1, 1 + len(spatial_sizes(inputs)))))
+    return as_floats(inputs).mean(axis=tuple(range(1, 1 + len(spatial_sizes(inputs)))))
 
 
 @jax.named_scope("global_max_pool")
@@ -171,7 +173,8 @@ def global_average_max_pool(inputs: Float[Array, "b *space c"]) -> Float[Array, 
     >>> global_average_max_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
     [[4.5, 5.5]]
     """
-    return (global_average_pool(inputs) + global_max_pool(inputs)) / 2
+    wide = widened(inputs)
+    return ((global_average_pool(wide) + global_max_pool(wide)) / 2).astype(result_type(inputs))
 
 
 def _sums(inputs: jax.Array, walk: Walk) -> jax.Array:

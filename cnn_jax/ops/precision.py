@@ -1,14 +1,46 @@
-"""Computing in float32 what is given and wanted in half precision."""
+"""Which types formulas are computed in, and their results returned in.
+
+A formula of real numbers is computed in at least float32. Its result has the type of a floating input, and float32 where the input holds
+integers or booleans: rounding a probability to an integer would lose it. What merely selects values, as max pooling does, keeps any type.
+"""
 
 import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Shaped
+
+
+def widened(x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+    """Returns x in at least float32, the type to compute in.
+
+    >>> widened(jnp.ones(2, jnp.bfloat16)).dtype.name, widened(jnp.ones(2, jnp.int8)).dtype.name
+    ('float32', 'float32')
+    """
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def result_type(x: Shaped[Array, "..."]):
+    """Returns the type of a formula's result: that of x where it is floating, float32 for integers and booleans.
+
+    >>> jnp.dtype(result_type(jnp.ones(2, jnp.bfloat16))).name, jnp.dtype(result_type(jnp.ones(2, jnp.int8))).name
+    ('bfloat16', 'float32')
+    """
+    return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.float32
+
+
+def as_floats(x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+    """Returns x itself where it is floating, in float32 where it holds integers or booleans.
+
+    >>> as_floats(jnp.array([True, False])).tolist()
+    [1.0, 0.0]
+    """
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
 
 
 def in_float32(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """Returns the function with its first argument widened to at least float32, and its result rounded to that argument's type.
+    """Returns the function with its first argument widened to at least float32, and its result rounded to that argument's `result_type`.
 
     A formula of several steps is then rounded once, not at each of them. float32 and float64 pass unchanged.
 
@@ -18,7 +50,7 @@ def in_float32(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """
 
     @functools.wraps(function)
-    def widened(x: jax.Array, *args, **options) -> jax.Array:
-        return function(x.astype(jnp.promote_types(x.dtype, jnp.float32)), *args, **options).astype(x.dtype)
+    def wide(x: jax.Array, *args, **options) -> jax.Array:
+        return function(widened(x), *args, **options).astype(result_type(x))
 
-    return widened
+    return wide

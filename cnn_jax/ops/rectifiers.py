@@ -1,10 +1,12 @@
 """The rectifier and its relatives, made of pieces: torch's formulas, defaults and one-sided derivatives. By name in `ops.activations`."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cnn_jax.ops.precision import in_float32
+from cnn_jax.ops.precision import as_floats, in_float32
 
 
 def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -15,7 +17,7 @@ def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     >>> relu(jnp.array([-2.0, 3.0])).tolist()
     [0.0, 3.0]
     """
-    return jax.nn.relu(x)
+    return jax.nn.relu(as_floats(x))
 
 
 def relu6(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -91,15 +93,15 @@ def celu(x: Float[Array, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*sha
     """Returns x where it is positive, α·(e^(x/α) − 1) elsewhere: `elu` made smooth for every α.
 
     Raises:
-      ValueError: α is not positive.
+      ValueError: α is not positive and finite.
 
     Reference: Barron, "Continuously differentiable exponential linear units", 2017.
 
     >>> celu(jnp.array([-1e4, 0.0, 3.0]), alpha=2.0).tolist()
     [-2.0, 0.0, 3.0]
     """
-    if not alpha > 0:
-        raise ValueError(f"alpha={alpha} must be positive: x is divided by it")
+    if not 0 < alpha < math.inf:
+        raise ValueError(f"alpha={alpha} must be positive and finite: x is divided by it")
     return jnp.where(x > 0, x, alpha * jnp.expm1(jnp.where(x > 0, 0, x) / alpha))
 
 
@@ -114,6 +116,7 @@ def hard_tanh(x: Float[Array, "*shape"], *, low: float = -1.0, high: float = 1.0
     """
     if not low < high:
         raise ValueError(f"low={low} must be below high={high}")
+    x = as_floats(x)
     # Not minimum and maximum: at a tie they pass on half the gradient.
     return jnp.where(x <= low, low, jnp.where(x >= high, high, x)).astype(x.dtype)
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from cnn_jax.ops.max_pool import spread_choice
 from cnn_jax.ops.padding import Padding, PerAxis
+from cnn_jax.ops.precision import as_floats, result_type, widened
 from cnn_jax.ops.random import example_keys
 from cnn_jax.ops.windows import Walk, padded, sliding_windows, taps
 
@@ -42,7 +43,7 @@ def stochastic_pool(
     [3.0, 0.0]
     """
     windows = sliding_windows(inputs, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
-    inputs = padded(inputs, windows.pads, 0.0)
+    inputs = padded(as_floats(inputs), windows.pads, 0.0)
     shape = (*windows.walk.places(inputs.shape[1:-1]), inputs.shape[-1])
     keys = example_keys(key, inputs.shape[0], axis_name=axis_name)
     shares = jax.vmap(functools.partial(jax.random.uniform, shape=shape))(keys)
@@ -63,14 +64,14 @@ def probability_weighted_pool(
     [2.5, 0.0]
     """
     windows = sliding_windows(inputs, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
-    wide = padded(inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32)), windows.pads, 0.0)
+    wide = padded(widened(inputs), windows.pads, 0.0)
     values = taps(jax.nn.relu(wide), windows.walk)
     # Scaled by the largest value, which does not change the result (so no gradient need pass), the squares neither over- nor underflow.
     largest = lax.stop_gradient(functools.reduce(jnp.maximum, values))
     scale = jnp.where(largest == 0, 1, largest)
     shares = [value / scale for value in values]
     total = jnp.where(largest == 0, 1, sum(shares))
-    return (scale * (sum(map(jnp.square, shares)) / total)).astype(inputs.dtype)
+    return (scale * (sum(map(jnp.square, shares)) / total)).astype(result_type(inputs))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

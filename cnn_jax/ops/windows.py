@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Shaped
 
@@ -84,7 +85,7 @@ def sliding_windows(
       padding: as in `explicit_padding`; at most half the window where it is given in numbers, so that no window sees padding only.
 
     Raises:
-      ValueError: a number is out of its range, or no window fits; names the argument and the sizes.
+      ValueError: a number is out of its range, no window fits, or one would see padding only; names the argument and the sizes.
 
     >>> sliding_windows(jnp.zeros((1, 6, 1)), 3, stride=2, ceil_mode=True).pads
     ((0, 1),)
@@ -99,12 +100,17 @@ def sliding_windows(
     if not isinstance(padding, str) and any(max(pad) > span // 2 for pad, span in zip(asked, spans, strict=True)):
         raise ValueError(f"padding={padding} must be at most half the window's span {spans}, else a window would see nothing but padding")
     pads = []
-    for n, (before, after), span, s in zip(space, asked, spans, stride, strict=True):
+    for n, (before, after), w, d, span, s in zip(space, asked, window, dilation, spans, stride, strict=True):
         num = (n + before + after - span + (s - 1 if ceil_mode else 0)) // s + 1
         if ceil_mode and (num - 1) * s >= n + before:
             num -= 1
         if num < 1:
             raise ValueError(f"a window={window} that spans {spans} does not fit into the space {space} with padding={padding}")
+        if _misses(np.arange(num) * s - before, n, w, d):
+            raise ValueError(
+                f"a window={window} with dilation={dilation} and stride={stride} would see nothing but padding={padding} "
+                f"on the sizes {space}: its taps step over all values"
+            )
         pads.append((before, max((num - 1) * s + span - n - before, 0)))
     return Windows(Walk(window, stride, dilation), tuple(asked), tuple(pads))
 
@@ -181,3 +187,9 @@ def spread_at(
     start = tap * walk.dilation[axis - 1]
     before = lax.dynamic_slice_in_dim(total, start, wide.shape[axis], axis)
     return lax.dynamic_update_slice_in_dim(total, before + wide, start, axis)
+
+
+def _misses(starts: np.ndarray, size: int, window: int, dilation: int) -> bool:
+    """Whether one of the windows along an axis has no tap in 0 … size − 1."""
+    first = starts + np.maximum(-(starts // dilation), 0) * dilation  # the first tap that is not before the input
+    return bool(((first >= size) | (first > starts + (window - 1) * dilation)).any())

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from cnn_jax.ops.augment.chance import Scalar, check_between, check_interval, each, uniform
+from cnn_jax.ops.augment.chance import Scalar, check_between, check_images, check_interval, check_whole, each, uniform
 from cnn_jax.ops.augment.colour import blend
-from cnn_jax.ops.padding import BORDERS, Border
+from cnn_jax.ops.padding import Border, pad_space
 
 
 def gaussian_blur(
@@ -21,19 +21,20 @@ def gaussian_blur(
       border: the values outside, of `ops.padding.pad_space`.
 
     Raises:
-      ValueError: sigma or the radius is negative.
+      ValueError: sigma or the radius is negative, the border unknown or too wide to be taken from the image.
 
     >>> dot = jnp.zeros((5, 5, 1)).at[2, 2].set(1.0)
     >>> [round(value, 3) for value in gaussian_blur(dot, 0.5)[2, :, 0].tolist()]
     [0.0, 0.084, 0.619, 0.084, 0.0]
     """
+    check_images(image, "h w c")
     if not isinstance(sigma, jax.core.Tracer):
-        check_between("sigma", float(sigma), 0)
+        check_between("sigma", sigma, 0)
     elif radius is None:
         raise ValueError("radius=None needs a sigma that is known when the function is traced: give the radius")
     reach = default_radius(float(sigma)) if radius is None else radius
-    check_between("radius", reach, 0)
-    padded = jnp.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode=BORDERS[border])
+    check_whole("radius", reach, 0)
+    padded = pad_space(image[None], [(reach, reach)] * 2, border=border)[0]
     return smooth(padded, sigma, reach).astype(image.dtype)
 
 
@@ -73,6 +74,8 @@ def random_blur(
 ) -> Float[Array, "b h w c"]:
     """Returns the images, each smoothed by a Gaussian whose deviation in pixels is uniform in `sigma`.
 
+    The borders are mirrored, again and again where the image is smaller than the kernel.
+
     Reference: Chen et al., "A Simple Framework for Contrastive Learning", 2020, appendix A, with probability ½.
 
     >>> random_blur(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
@@ -82,7 +85,8 @@ def random_blur(
     radius = default_radius(sigma[1])
 
     def one(key, image):
-        return gaussian_blur(image, uniform(key, sigma), radius=radius)
+        padded = jnp.pad(image, ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
+        return smooth(padded, uniform(key, sigma), radius).astype(image.dtype)
 
     return each(one, key, images, probability=probability, axis_name=axis_name)
 
@@ -106,6 +110,7 @@ def soften(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     >>> round(soften(dot)[1, 1].item() * 13, 4)
     5.0
     """
+    check_images(images, "*b h w c")
     height, width = images.shape[-3:-1]
     if min(height, width) < 3:
         return images

@@ -1,10 +1,13 @@
 """What every augmentation needs: a key for each example, a probability, and options that are checked."""
 
+import math
+import numbers
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Shaped
 
 from cnn_jax.ops.random import example_keys
 
@@ -26,6 +29,7 @@ def each(
     [1.0, 1.0]
     """
     check_between("probability", probability, 0, 1)
+    check_images(images)
     keys = example_keys(key, len(images), axis_name=axis_name)
     if probability == 1:
         return jax.vmap(function)(keys, images)
@@ -47,8 +51,28 @@ def uniform(key: PRNGKeyArray, interval: tuple[Number, ...]) -> Float[Array, ""]
     return jax.random.uniform(key, minval=low, maxval=high)
 
 
-def check_between(name: str, value: Number, low: Number, high: Number = float("inf")) -> None:
-    """Returns nothing: refuses a number outside [low, high].
+def check_images(images: Shaped[ArrayLike, "..."], layout: Literal["b h w c", "*b h w c", "h w c"] = "b h w c") -> None:
+    """Returns nothing: refuses what is not floats of that layout; bytes are 256 levels, not [0, 1]. Also under jit and pmap.
+
+    Raises:
+      ValueError: names the type and the shape.
+
+    >>> check_images(jnp.zeros((4, 8, 8, 3), jnp.uint8))
+    Traceback (most recent call last):
+    ValueError: images must be [b, h, w, c] floats in [0, 1], got uint8 (4, 8, 8, 3): divide by 255
+    """
+    dtype, shape = jnp.result_type(images), jnp.shape(images)
+    axes = layout.split()
+    fits = len(shape) >= 3 if "*b" in axes else len(shape) == len(axes)
+    if fits and jnp.issubdtype(dtype, jnp.floating):
+        return
+    hint = ": divide by 255" if dtype == jnp.uint8 else ""
+    name = "image" if layout == "h w c" else "images"
+    raise ValueError(f"{name} must be [{', '.join(axes)}] floats in [0, 1], got {dtype} {shape}{hint}")
+
+
+def check_between(name: str, value: Scalar, low: Number, high: Number = math.inf) -> None:
+    """Returns nothing: refuses what is not a finite number in [low, high].
 
     Raises:
       ValueError: names the option, its value and the range.
@@ -57,11 +81,25 @@ def check_between(name: str, value: Number, low: Number, high: Number = float("i
     Traceback (most recent call last):
     ValueError: probability=1.5 must be from 0 to 1
     """
-    if not low <= value <= high:
-        raise ValueError(f"{name}={value} must be {f'at least {low}' if high == float('inf') else f'from {low} to {high}'}")
+    if not _inside(value, low, high):
+        raise ValueError(f"{name}={value} must be {_range(low, high)}")
 
 
-def check_interval(name: str, interval: tuple[Number, ...], low: Number, high: Number = float("inf")) -> None:
+def check_whole(name: str, value: Number, low: int, high: Number = math.inf) -> None:
+    """Returns nothing: refuses what is not a whole number in [low, high].
+
+    Raises:
+      ValueError: names the option, its value and the range.
+
+    >>> check_whole("size", 2.5, 1)
+    Traceback (most recent call last):
+    ValueError: size=2.5 must be a whole number, at least 1 and finite
+    """
+    if not is_whole(value) or not low <= value <= high:
+        raise ValueError(f"{name}={value} must be a whole number, {_range(low, high)}")
+
+
+def check_interval(name: str, interval: tuple[Number, ...], low: Number, high: Number = math.inf) -> None:
     """Returns nothing: refuses what is not two numbers in order, inside [low, high].
 
     Raises:
@@ -69,8 +107,36 @@ def check_interval(name: str, interval: tuple[Number, ...], low: Number, high: N
 
     >>> check_interval("scale", (1.2, 0.8), 0)
     Traceback (most recent call last):
-    ValueError: scale=(1.2, 0.8) must be two numbers, the smaller first, of at least 0
+    ValueError: scale=(1.2, 0.8) must be a pair (low, high), both at least 0 and finite
     """
-    if len(interval) != 2 or not low <= interval[0] <= interval[1] <= high:
-        inside = f"of at least {low}" if high == float("inf") else f"from {low} to {high}"
-        raise ValueError(f"{name}={interval} must be two numbers, the smaller first, {inside}")
+    if not is_pair(interval) or not all(_inside(value, low, high) for value in interval) or interval[0] > interval[1]:
+        raise ValueError(f"{name}={interval} must be a pair (low, high), both {_range(low, high)}")
+
+
+def is_whole(value: object) -> bool:
+    """Returns whether it is a whole number, which True is not.
+
+    >>> is_whole(2), is_whole(2.0), is_whole(True)
+    (True, False, False)
+    """
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_pair(value: object) -> bool:
+    """Returns whether it is a tuple or list of two.
+
+    >>> is_pair((1, 2)), is_pair(1.2)
+    (True, False)
+    """
+    return isinstance(value, tuple | list) and len(value) == 2
+
+
+def _inside(value, low, high) -> bool:
+    try:
+        return bool(low <= value <= high) and math.isfinite(value)
+    except TypeError:  # a string, None
+        return False
+
+
+def _range(low, high) -> str:
+    return f"at least {low} and finite" if high == math.inf else f"from {low} to {high}"

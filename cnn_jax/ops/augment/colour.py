@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from cnn_jax.ops.augment.chance import Scalar, check_between, check_interval, each, uniform
+from cnn_jax.ops.augment.chance import Scalar, check_between, check_images, check_interval, each, is_pair, uniform
 
 # How bright red, green and blue look: ITU-R BT.601, as in Pillow.
 _LUMA = (0.299, 0.587, 0.114)
@@ -19,6 +19,7 @@ def blend(images: Float[Array, "*b h w c"], others: Float[Array, "..."], factor:
     >>> blend(jnp.full((1, 1, 1), 0.5), jnp.zeros((1, 1, 1)), 1.5).item()
     0.75
     """
+    check_images(images, "*b h w c")
     return jnp.clip(factor * images + (1 - factor) * others, 0, 1).astype(images.dtype)
 
 
@@ -44,6 +45,7 @@ def mean_grey(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     >>> mean_grey(jnp.array([[[0.25], [0.75]]])).ravel().tolist()
     [0.5, 0.5]
     """
+    check_images(images, "*b h w c")
     luma = grey(images) if images.shape[-1] == 3 else images
     return jnp.broadcast_to(luma.mean((-3, -2, -1), keepdims=True), images.shape)
 
@@ -136,9 +138,11 @@ def colour_jitter(
     >>> colour_jitter(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
+    check_images(images)
+    check_between("probability", probability, 0, 1)
     named = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     ranges = [_factors(name, value) for name, value in named.items()]
-    turns = (-hue, hue) if isinstance(hue, int | float) else tuple(hue)
+    turns = tuple(hue) if is_pair(hue) else (-hue, hue) if isinstance(hue, int | float) else hue
     check_interval("hue", turns, -0.5, 0.5)
     ranges.append(turns)
     adjusts = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
@@ -177,10 +181,11 @@ def _factors(name: str, value: float | tuple[float, ...]) -> tuple[float, ...]:
     if isinstance(value, int | float):
         check_between(name, value, 0)
         return max(0.0, 1.0 - value), 1.0 + value
-    check_interval(name, tuple(value), 0)
+    check_interval(name, value, 0)
     return tuple(value)
 
 
 def _check_channels(images) -> None:
+    check_images(images, "*b h w c")
     if images.shape[-1] not in (1, 3):
         raise ValueError(f"images of shape {images.shape} have {images.shape[-1]} channels: colour is defined for 1 (grey) or 3 (RGB)")

@@ -1,11 +1,13 @@
 """Parts of an image: crops, shifts, and crops that are resized."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from cnn_jax.ops.augment.chance import each
+from cnn_jax.ops.augment.chance import check_images, check_whole, each, is_whole
 from cnn_jax.ops.padding import Border, pad_space
 from cnn_jax.ops.random import example_keys
 
@@ -17,9 +19,14 @@ def random_shift(
 
     The same as padding with zeros and cropping at random, the usual CIFAR augmentation (He et al. 2015, section 4.2).
 
+    Raises:
+      ValueError: pixels is negative or more than the images' shorter side.
+
     >>> random_shift(jax.random.key(0), jnp.ones((2, 4, 4, 1)), pixels=1).shape
     (2, 4, 4, 1)
     """
+    check_images(images)
+    check_whole("pixels", pixels, 0, min(images.shape[1:3]))
     padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
 
     def one(key, image):
@@ -45,11 +52,13 @@ def random_crop(
       border: … black ("zeros"), mirrored ("reflect"), the outermost again ("replicate") or from the other side ("circular").
 
     Raises:
-      ValueError: the part is larger than the padded image.
+      ValueError: the part is larger than the padded image, or the padding negative.
 
     >>> random_crop(jax.random.key(0), jnp.ones((2, 4, 4, 1)), size=3).shape
     (2, 3, 3, 1)
     """
+    check_images(images)
+    check_whole("padding", padding, 0)
     height, width = _part(size, images.shape[1] + 2 * padding, images.shape[2] + 2 * padding)
     padded = pad_space(images, [(padding, padding)] * 2, border=border)
     free = jnp.array([padded.shape[1] - height, padded.shape[2] - width])
@@ -75,6 +84,7 @@ def center_crop(
     [1.0, 2.0, 3.0]
     """
     del key, axis_name
+    check_images(images)
     height, width = _part(size, *images.shape[1:3])
     top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
     return images[:, top : top + height, left : left + width]
@@ -99,8 +109,10 @@ def random_resized_crop(
     >>> random_resized_crop(jax.random.key(0), jnp.ones((2, 8, 8, 1)), size=4).shape
     (2, 4, 4, 1)
     """
-    if not 0 < min_area <= 1 or max_aspect < 1 or size < 1:
-        raise ValueError(f"min_area={min_area} must be in (0, 1], max_aspect={max_aspect} and size={size} at least 1")
+    check_images(images)
+    check_whole("size", size, 1)
+    if not 0 < min_area <= 1 or not 1 <= max_aspect < math.inf:
+        raise ValueError(f"min_area={min_area} must be in (0, 1], max_aspect={max_aspect} at least 1 and finite")
     height, width, channels = images.shape[1:]
 
     def one(key, image):
@@ -117,7 +129,8 @@ def random_resized_crop(
 
 def _part(size: int | tuple[int, ...], height: int, width: int) -> tuple[int, int]:
     """Height and width of a crop that fits."""
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not (1 <= sides[0] <= height and 1 <= sides[1] <= width):
-        raise ValueError(f"size={size} must be one number or two, from 1 to the image's {height}×{width} (padding included)")
+    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    fits = len(sides) == 2 and all(is_whole(side) and 1 <= side <= most for side, most in zip(sides, (height, width), strict=True))
+    if not fits:
+        raise ValueError(f"size={size} must be one whole number or two, from 1 to the image's {height}×{width} (padding included)")
     return sides

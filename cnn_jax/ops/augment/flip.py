@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from cnn_jax.ops.augment.chance import each
+from cnn_jax.ops.augment.chance import check_images, each
 from cnn_jax.ops.random import example_keys
 
 
@@ -14,6 +14,7 @@ def random_flip(key: PRNGKeyArray, images: Float[Array, "b h w c"], *, axis_name
     >>> random_flip(jax.random.key(0), jnp.ones((2, 4, 4, 1))).shape
     (2, 4, 4, 1)
     """
+    check_images(images)
 
     def one(key, image):
         return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from cnn_jax.ops.augment.blur import default_radius, smooth
-from cnn_jax.ops.augment.chance import check_between, check_interval, each, uniform
+from cnn_jax.ops.augment.chance import check_between, check_images, check_interval, each, is_pair, uniform
 from cnn_jax.ops.augment.warp import Fill, Interpolation, affine_matrix, affine_warp, displace, perspective_matrix, perspective_warp
 from cnn_jax.ops.padding import Border
 
@@ -41,11 +41,12 @@ def random_affine(
     >>> random_affine(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
+    check_images(images)
     check_between("degrees", degrees, 0)
     check_interval("scale", scale, 1e-6)
     for name, pair, most in (("translate", translate, 1), ("shear", shear, 89)):
-        if len(pair) != 2 or not all(0 <= value <= most for value in pair):
-            raise ValueError(f"{name}={pair} must be two numbers (along x, along y) from 0 to {most}")
+        if not is_pair(pair) or not all(0 <= value <= most for value in pair):
+            raise ValueError(f"{name}={pair} must be a pair (along x, along y), both from 0 to {most}")
     height, width = images.shape[1:3]
 
     def one(key, image):
@@ -160,6 +161,7 @@ def random_perspective(
     >>> random_perspective(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
+    check_images(images)
     height, width = images.shape[1:3]
     if not 0 <= distortion < 1:
         raise ValueError(f"distortion={distortion} must be at least 0 and less than 1")
@@ -205,6 +207,7 @@ def random_elastic(
     >>> random_elastic(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
+    check_images(images)
     check_between("alpha", alpha, 0)
     check_between("sigma", sigma, 0)
     height, width = images.shape[1:3]

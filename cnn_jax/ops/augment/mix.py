@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from cnn_jax.ops.augment.chance import check_between
+from cnn_jax.ops.augment.chance import check_between, check_images
 from cnn_jax.ops.augment.noise import inside
 from cnn_jax.ops.random import example_keys
 
@@ -47,6 +47,7 @@ def mixup(
     >>> mixed.images.shape, mixed.weights.shape
     ((2, 4, 4, 1), (2,))
     """
+    check_images(images)
     partner_key, weight_key, _ = jax.random.split(key, 3)
     partners, others = _partners(partner_key, images, axis_name)
     weights = _weights(weight_key, len(images), alpha, probability, axis_name)
@@ -79,6 +80,7 @@ def cutmix(
     >>> mixed.images.shape, mixed.weights.shape
     ((2, 4, 4, 1), (2,))
     """
+    check_images(images)
     partner_key, weight_key, place_key = jax.random.split(key, 3)
     partners, others = _partners(partner_key, images, axis_name)
     shares = _weights(weight_key, len(images), alpha, probability, axis_name)
@@ -109,6 +111,7 @@ def mixup_or_cutmix(
     >>> mixed.images.shape, mixed.weights.shape
     ((2, 4, 4, 1), (2,))
     """
+    check_images(images)
     check_between("cutmix_share", cutmix_share, 0, 1)
     choice_key, chance_key, mix_key = jax.random.split(key, 3)
     b = len(images)

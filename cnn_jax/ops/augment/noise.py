@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from cnn_jax.ops.augment.chance import check_between, check_interval, each
+from cnn_jax.ops.augment.chance import check_between, check_images, check_interval, check_whole, each
 
 
 def random_noise(
@@ -53,6 +53,7 @@ def random_erase(
     >>> random_erase(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
+    check_images(images)
     check_interval("area", area, 0, 1)
     check_interval("aspect", aspect, 1e-6)
     if value not in ("constant", "noise"):
@@ -94,7 +95,8 @@ def cutout(
     >>> cutout(jax.random.key(0), jnp.ones((2, 8, 8, 3)), size=4).shape
     (2, 8, 8, 3)
     """
-    check_between("size", size, 1)
+    check_images(images)
+    check_whole("size", size, 1)
     height, width = images.shape[1:3]
 
     def one(key, image):

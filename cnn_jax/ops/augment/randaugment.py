@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from cnn_jax.ops.augment.blur import soften
-from cnn_jax.ops.augment.chance import check_between, each
+from cnn_jax.ops.augment.chance import check_between, check_images, check_whole, each
 from cnn_jax.ops.augment.colour import blend, grey, mean_grey
 from cnn_jax.ops.augment.tone import autocontrast, equalize, posterize, solarize
 from cnn_jax.ops.augment.warp import Fill, Interpolation, affine_matrix, affine_warp
@@ -68,7 +68,9 @@ def rand_augment(
     >>> rand_augment(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
-    check_between("num_ops", num_ops, 0)
+    check_images(images)
+    check_whole("num_ops", num_ops, 0)
+    check_between("probability", probability, 0, 1)
     check_between("magnitude", magnitude, 0, _MOST)
     check_between("deviation", deviation, 0)
     height, width = images.shape[1:3]

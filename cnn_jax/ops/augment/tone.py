@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from cnn_jax.ops.augment.chance import Scalar, check_between, each
+from cnn_jax.ops.augment.chance import Scalar, check_between, check_images, check_whole, each
 
 
 def invert(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
@@ -13,6 +13,7 @@ def invert(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     >>> invert(jnp.full((1, 1, 1), 0.25)).item()
     0.75
     """
+    check_images(images, "*b h w c")
     return 1 - images
 
 
@@ -22,15 +23,22 @@ def solarize(images: Float[Array, "*b h w c"], threshold: Scalar) -> Float[Array
     >>> solarize(jnp.array([[[0.25], [0.75]]]), 0.5).ravel().tolist()
     [0.25, 0.25]
     """
+    check_images(images, "*b h w c")
     return jnp.where(images >= threshold, 1 - images, images)
 
 
 def posterize(images: Float[Array, "*b h w c"], bits: Scalar) -> Float[Array, "*b h w c"]:
     """Returns the images as bytes whose last 8 − bits bits are cleared, in [0, 1] again.
 
+    Raises:
+      ValueError: bits, if known when the function is traced, is not from 0 to 8.
+
     >>> (posterize(jnp.array([[[200 / 255]]]), 2) * 255).round().item()
     192.0
     """
+    check_images(images, "*b h w c")
+    if not isinstance(bits, jax.core.Tracer):
+        check_between("bits", bits, 0, 8)
     step = 2 ** (8 - jnp.asarray(bits, jnp.float32))
     return (jnp.floor(_levels(images) / step) * step / 255).astype(images.dtype)
 
@@ -45,6 +53,7 @@ def equalize(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     >>> equalize(ramp).max().round(3).item()
     1.0
     """
+    check_images(images, "*b h w c")
     height, width, channels = images.shape[-3:]
     levels = _levels(images).astype(jnp.int32)
 
@@ -70,6 +79,7 @@ def autocontrast(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     >>> autocontrast(jnp.array([[[0.25], [0.5], [0.75]]])).ravel().tolist()
     [0.0, 0.5, 1.0]
     """
+    check_images(images, "*b h w c")
     low, high = images.min((-3, -2), keepdims=True), images.max((-3, -2), keepdims=True)
     flat = high == low
     return jnp.where(flat, images, (images - low) / jnp.where(flat, 1, high - low))
@@ -106,7 +116,7 @@ def random_posterize(
     >>> random_posterize(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
-    check_between("bits", bits, 0, 8)
+    check_whole("bits", bits, 0, 8)
     return each(lambda key, image: posterize(image, bits), key, images, probability=probability, axis_name=axis_name)
 
 

@@ -10,11 +10,12 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float
 
 from cnn_jax.errors import nearest
-from cnn_jax.ops.augment.chance import Scalar
+from cnn_jax.ops.augment.chance import Scalar, check_between, check_images, check_whole
 from cnn_jax.ops.padding import Border
 
 Interpolation = Literal["bilinear", "nearest"]
@@ -41,9 +42,17 @@ def affine_matrix(
       shear: (along x, along y) in degrees: how far an upright line leans to the right, and a level one to the top.
       shift: (right, down) in pixels.
 
+    Raises:
+      ValueError: shear or shift is no pair; the scale, if known when the function is traced, is not positive and finite.
+
     >>> affine_matrix(degrees=90.0).tolist()
     [[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]
     """
+    for name, pair in (("shear", shear), ("shift", shift)):
+        if not hasattr(pair, "__len__") or len(pair) != 2:
+            raise ValueError(f"{name}={pair} must be a pair of numbers (along x, along y)")
+    if not isinstance(scale, jax.core.Tracer):
+        check_between("scale", scale, 1e-6)
     cos, sin = _cos_sin(degrees)
     lean_x, lean_y = (jnp.tan(jnp.deg2rad(angle)) for angle in shear)
     # The inverse, one factor after the other, written out: products of 2×2 matrices would be rounded on accelerators.
@@ -60,12 +69,18 @@ def perspective_matrix(corners: Float[Array, "4 2"], *, height: int, width: int)
     Args:
       corners: (row, column) from the middle of the image, for top left, top right, bottom right, bottom left; a convex shape.
 
+    Raises:
+      ValueError: the corners, if known when the function is traced, are no convex shape: two meet, three lie on one line, or sides cross.
+
     Reference: Heckbert, "Fundamentals of Texture Mapping and Image Warping", 1989, section 2.2.3.
 
     >>> square = jnp.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
     >>> perspective_matrix(2 * square, height=3, width=3).tolist()
     [[0.5, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 1.0]]
     """
+    _check_corners(corners)
+    check_whole("height", height, 1)
+    check_whole("width", width, 1)
     first, second, third, fourth = corners
     # (v, u, 1), from 0 to 1 along the sides, to (row, column, 1), up to a factor.
     along, down, rest = second - third, fourth - third, first - second + third - fourth
@@ -100,12 +115,14 @@ def affine_warp(
       fill: one number, or one for each channel; used with border "zeros".
 
     Raises:
-      ValueError: an unknown interpolation or border; as many fills as there are no channels.
+      ValueError: an unknown interpolation or border; as many fills as there are no channels; a matrix of another shape.
 
     >>> to_the_right = affine_matrix(shift=(1.0, 0.0))
     >>> affine_warp(jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), to_the_right).ravel().tolist()
     [0.0, 1.0, 2.0]
     """
+    check_images(image, "h w c")
+    _check_shape("matrix", matrix, (2, 3))
     rows, columns = _positions(image, matrix.dtype)
     middle = _middle(image)
     places = [m[0] * rows + m[1] * columns + (m[2] + centre) for m, centre in zip(matrix, middle, strict=True)]
@@ -128,6 +145,8 @@ def perspective_warp(
     >>> perspective_warp(image, 2 * jnp.eye(3))[1].ravel().tolist()
     [3.0, 4.0, 5.0]
     """
+    check_images(image, "h w c")
+    _check_shape("matrix", matrix, (3, 3))
     rows, columns = _positions(image, matrix.dtype)
     down, right, depth = (m[0] * rows + m[1] * columns + m[2] for m in matrix)
     seen = depth > 1e-6
@@ -171,9 +190,28 @@ def displace(
     >>> displace(jnp.array([1.0, 2.0]).reshape(2, 1, 1), one_row_down).ravel().tolist()
     [2.0, 0.0]
     """
+    check_images(image, "h w c")
     height, width = image.shape[:2]
+    _check_shape("field", field, (height, width, 2))
     places = [jnp.arange(height)[:, None] + field[..., 0], jnp.arange(width)[None] + field[..., 1]]
     return _sample(image, places, interpolation, border, fill)
+
+
+def _check_shape(name, array, shape) -> None:
+    if jnp.shape(array) != shape:
+        raise ValueError(f"{name} must have the shape {shape}, got {jnp.shape(array)}")
+
+
+def _check_corners(corners) -> None:
+    """Going around a convex shape, every turn is to the same side."""
+    _check_shape("corners", corners, (4, 2))
+    if isinstance(corners, jax.core.Tracer):
+        return
+    places = np.asarray(corners, np.float64)
+    sides = np.roll(places, -1, 0) - places
+    turns = _cross(sides.T, np.roll(sides, -1, 0).T)
+    if not ((turns > 0).all() or (turns < 0).all()):
+        raise ValueError(f"corners={places.tolist()} must be a convex shape: no two equal, no three on one line, no sides that cross")
 
 
 def _sample(image, places, interpolation, border, fill):
