@@ -232,11 +232,6 @@ EXPLAINED: dict[str, str] = {
     "ops.norm.rms_norm: default ε": (
         "torch's default is the step at 1 of the inputs' type, 2.2e-16 in float64; ours is float32's, 1.2e-7, in every type."
     ),
-    "layers.norm.BatchNorm: first step, inputs of mean 10": (
-        "The variance is taken in one pass around the running mean, which is 0 at the first step: E[d²] − E[d]² then loses "
-        "(mean / deviation)² steps of float32. The rows above have a running mean near the batch's. torch takes two passes."
-    ),
-    "layers.norm.BatchNorm: first step, inputs of mean 100": "As above, the mean up to 200 deviations from 0.",
     "layers.dense.Head": "The head returns float32 whatever it is given, here float64.",
     "ops.distance.euclidean_distances: points that coincide": (
         "Ours is the root of ‖x‖² − 2·x·y + ‖y‖², one product of matrices: a rounding of 1e-7 in the square is 3e-4 in the root. "

@@ -136,7 +136,8 @@ def normalise(
     _check(inputs, epsilon, mean=mean, var=var, scale=scale, bias=bias)
     gain = scale * lax.rsqrt(var + epsilon)
     rows = (1,) * (inputs.ndim - 1) + (-1,)
-    return (inputs * gain.reshape(rows) + (bias - mean * gain).reshape(rows)).astype(result_type(inputs))
+    # The mean is taken off first: x·gain − mean·gain would cancel far from zero, and more so in its gradient.
+    return ((inputs - mean.reshape(rows)) * gain.reshape(rows) + bias.reshape(rows)).astype(result_type(inputs))
 
 
 @in_float32
