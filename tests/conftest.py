@@ -27,6 +27,14 @@ def float64():
         yield
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For files of many small programs: compiling is most of their time, and their arrays are small."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def unchecked():
     """Without the shape checks of the tests: bad arguments meet our own errors, as a user's do."""

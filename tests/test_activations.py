@@ -13,6 +13,8 @@ from cnn_jax.layers import PReLU
 from cnn_jax.ops.activations import ACTIVATIONS, glu, named_activation
 from cnn_jax.ops.rectifiers import celu, hard_tanh, prelu
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 

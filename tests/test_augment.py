@@ -21,6 +21,8 @@ from cnn_jax.ops.augment.randaugment import OPERATIONS, Amounts, operate
 from cnn_jax.ops.augment.warp import affine_matrix, affine_warp, displace, perspective_matrix, perspective_warp, rotate
 from cnn_jax.options import options
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SCIPY_MODES = {"zeros": "grid-constant", "replicate": "nearest", "reflect": "mirror", "circular": "grid-wrap"}
 # Every augmentation, with the options under which it surely changes something.
 ALWAYS = {"probability": 1.0}
@@ -53,14 +55,6 @@ ALL = {
     "trivial_augment": {},
 }
 MIXES = ("mixup", "cutmix", "mixup_or_cutmix")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compiling is most of this file's time, and its arrays are small."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def images(b=8, h=9, w=10, c=3, seed=6):

@@ -16,6 +16,8 @@ from cnn_jax.ops import arithmetic
 from cnn_jax.ops.conv import convolve, correlate, depthwise_correlate, separable_correlate, transposed_correlate
 from cnn_jax.ops.padding import explicit_padding, pad_space
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True)
 
 

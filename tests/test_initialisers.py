@@ -11,6 +11,8 @@ from cnn_jax import initialisers
 from cnn_jax.initialisers import INITIALISERS, delta_orthogonal, dirac, gain, orthogonal, sparse, torch_default_bias
 from cnn_jax.ops.conv import correlate
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 # [*window, c_in / groups, c_out] with what one output sums over, and window · c_out (torch's fan_out, groups or not).
 KERNELS = {

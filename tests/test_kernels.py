@@ -16,6 +16,8 @@ from cnn_jax.kernel_sheet import PICTURES, draw_kernel_sheet, load_picture
 from cnn_jax.ops import kernels as k
 from cnn_jax.ops.kernels import DIRECTIONS, FAMILIES, KERNELS, apply_kernel
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def picture(*shape):
     return np.random.default_rng(0).random(shape).astype(np.float32)

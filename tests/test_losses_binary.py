@@ -18,7 +18,7 @@ from cnn_jax.losses.focal import sigmoid_focal
 from cnn_jax.losses.multi_label import asymmetric, multi_label_margin, multi_label_soft_margin, sigmoid_cross_entropy
 from tests.against_oracle import assert_equals_oracle, assert_survives
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 
 
 def sigmoid(z):

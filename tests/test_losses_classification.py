@@ -14,7 +14,7 @@ from cnn_jax.losses.multi_label import sigmoid_cross_entropy
 from cnn_jax.losses.reduction import reduce
 from tests.against_oracle import assert_equals_oracle, assert_survives, numeric_gradient
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 WEIGHTS = (0.5, 2.0, 0.0)
 
 

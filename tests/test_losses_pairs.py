@@ -14,7 +14,7 @@ from cnn_jax.losses.explicit_triplets import triplet_margin, triplet_margin_with
 from cnn_jax.losses.row_distances import row_cosines, row_distances
 from tests.against_oracle import assert_equals_oracle, assert_survives
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 
 
 def norm(x, y, p=2.0, epsilon=1e-6):

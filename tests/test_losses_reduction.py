@@ -13,6 +13,8 @@ from cnn_jax.losses.examples import hide, read
 from cnn_jax.losses.reduction import masked_mean, reduce
 from cnn_jax.options import fits, options, parse, reads
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 VALUES = jnp.array([1.0, 5.0, 3.0])
 WHERE = jnp.array([True, False, True])
 

@@ -11,7 +11,7 @@ from cnn_jax.losses import regression
 from cnn_jax.losses.reduction import reduce
 from tests.against_oracle import assert_equals_oracle, assert_survives
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 
 
 def over_elements(formula):

@@ -19,6 +19,8 @@ from cnn_jax.models.preactivation import PreActivationBlock, PreActivationBottle
 from cnn_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 from cnn_jax.models.vgg import VGG
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # Parameters; multiply-adds where they are published. Sources: torchvision's table of weights; timm (seresnet, resnet50d, resnet101d,
 # and resnetv2_* for preresnet50 to 152); pytorchcv's CIFAR-10 table for the thin nets; the papers. None: counted here only.
 IMAGENET = {

@@ -13,6 +13,8 @@ from cnn_jax.features import feature_names
 from cnn_jax.layers import BatchNorm, Conv, Dropout, Head, LayerNorm, StochasticDepth
 from cnn_jax.models import convnext, densenet, efficientnet, googlenet, inception_v3, mobilenet
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 # Parameters at 1000 classes, torchvision's. The sizes of the registry are counted in test_models.py; here what options make of them.
 COUNTS = {
     partial(googlenet.googlenet, auxiliary=True): 13_004_888,

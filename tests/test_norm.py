@@ -21,6 +21,8 @@ from cnn_jax.ops.norm import (
     standardise_weights,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.usefixtures("float64")
 def test_batch_norm_equals_two_passes():

@@ -27,6 +27,8 @@ from cnn_jax.ops.pool import (
     stochastic_pool,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 random_cases = settings(max_examples=10, deadline=None, derandomize=True)
 
 

@@ -16,6 +16,8 @@ from jax.sharding import PartitionSpec as P
 from cnn_jax.layers import DropBlock, Dropout, GaussianNoise, SpatialDropout, SqueezeExcitation, StochasticDepth
 from cnn_jax.ops.dropout import drop_block, dropout, gaussian_noise, spatial_dropout, stochastic_depth
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SHAPES = [(8, 6), (8, 5, 4), (8, 4, 3, 5), (8, 2, 2, 3, 2)]
 # What of an index (example, *position, channel) is dropped together.
 TOGETHER = {dropout: lambda p: p, spatial_dropout: lambda p: (p[0], p[-1]), stochastic_depth: lambda p: p[0]}
