@@ -2,9 +2,11 @@
 
 import inspect
 import math
+import operator
 import types
 import typing
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, Literal, NamedTuple, Union
 
 from cnn_jax.errors import UserError
@@ -111,7 +113,7 @@ def _settable_part(kind: Any) -> Any:
     """The type, or what of a union can be written as text; None where nothing can."""
     if _is_union(kind):
         parts = [part for part in typing.get_args(kind) if part is types.NoneType or _settable_part(part) is not None]
-        return Union[tuple(parts)] if any(part is not types.NoneType for part in parts) else None  # noqa: UP007
+        return reduce(operator.or_, parts) if any(part is not types.NoneType for part in parts) else None
     plain = typing.get_origin(kind) is Literal or kind in _PLAIN
     of_plain = typing.get_origin(kind) is tuple and _settable_part(typing.get_args(kind)[0]) is not None
     return kind if plain or of_plain else None

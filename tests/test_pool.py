@@ -335,7 +335,7 @@ def test_gradients_are_finite(value):
     x = jnp.full((1, 7, 7, 1), value).at[0, 0, 0, 0].set(0)
     for function in (l2_pool, functools.partial(lp_pool, p=1.0), functools.partial(lp_pool, p=0.5), probability_weighted_pool):
         for window in (2, 7):
-            result, gradient = jax.jit(jax.value_and_grad(lambda x: function(x, window).sum()))(x)  # noqa: B023
+            result, gradient = jax.jit(jax.value_and_grad(lambda x, f=function, w=window: f(x, w).sum()))(x)
             assert np.isfinite(result)
             assert np.isfinite(gradient).all()
 
