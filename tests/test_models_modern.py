@@ -17,18 +17,18 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 # Parameters at 1000 classes, torchvision's. The sizes of the registry are counted in test_models.py; here what options make of them.
 COUNTS = {
-    partial(googlenet.googlenet, auxiliary=True): 13_004_888,
-    partial(inception_v3.inception_v3, auxiliary=True): 27_161_264,
-    partial(mobilenet.mobilenet_v2, width=0.35): 1_677_128,
-    partial(mobilenet.mobilenet_v2, width=0.5): 1_968_680,
-    partial(mobilenet.mobilenet_v2, width=1.4): 6_108_776,
+    partial(googlenet.GoogLeNet, auxiliary=True): 13_004_888,
+    partial(inception_v3.InceptionV3, auxiliary=True): 27_161_264,
+    partial(mobilenet.MobileNetV2, width=0.35): 1_677_128,
+    partial(mobilenet.MobileNetV2, width=0.5): 1_968_680,
+    partial(mobilenet.MobileNetV2, width=1.4): 6_108_776,
 }
 
 # One small network of each family, the image side it is run at, and the features before its head.
 FAMILIES = {
-    "googlenet": (partial(googlenet.googlenet, auxiliary=True, dropout=0.0, auxiliary_dropout=0.0), 40, 1024),
-    "inception_v3": (partial(inception_v3.inception_v3, auxiliary=True, dropout=0.0), 299, 2048),
-    "mobilenet": (partial(mobilenet.mobilenet_v2, width=0.35, dropout=0.0), 40, 1280),
+    "googlenet": (partial(googlenet.GoogLeNet, auxiliary=True, dropout=0.0, auxiliary_dropout=0.0), 40, 1024),
+    "inception_v3": (partial(inception_v3.InceptionV3, auxiliary=True, dropout=0.0), 299, 2048),
+    "mobilenet": (partial(mobilenet.MobileNetV2, width=0.35, dropout=0.0), 40, 1280),
     "efficientnet": (partial(efficientnet.efficientnet_b0, width=0.3, depth=0.6, dropout=0.0, stochastic_depth=0.0), 40, 384),
     "densenet": (partial(densenet.densenet121, block_sizes=(2, 3, 1), growth=8, width=12), 40, 27),
     "convnext": (partial(convnext.convnext_tiny, stage_sizes=(1, 2, 1), widths=(8, 12, 20), stochastic_depth=0.0), 40, 20),
@@ -155,9 +155,9 @@ def test_every_layer_has_its_precision_epsilon_and_device_axis(family):
 @pytest.mark.parametrize(
     ("make", "least"),
     [
-        (googlenet.googlenet, 15),
-        (inception_v3.inception_v3, 75),
-        (mobilenet.mobilenet_v2, 1),
+        (googlenet.GoogLeNet, 15),
+        (inception_v3.InceptionV3, 75),
+        (mobilenet.MobileNetV2, 1),
         (efficientnet.efficientnet_b0, 1),
         (densenet.densenet121, 29),
         (densenet.densenet100, 4),
@@ -176,11 +176,11 @@ def test_least_image_side(make, least):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (partial(googlenet.googlenet, large_window=4), "large_window=4 must be odd and positive"),
-        (partial(mobilenet.mobilenet_v2, width=0.0), "width=0.0 must be positive"),
-        (partial(mobilenet.mobilenet_v2, width=float("nan")), "width=nan must be positive"),
+        (partial(googlenet.GoogLeNet, large_window=4), "large_window=4 must be odd and positive"),
+        (partial(mobilenet.MobileNetV2, width=0.0), "width=0.0 must be positive"),
+        (partial(mobilenet.MobileNetV2, width=float("nan")), "width=nan must be positive"),
         (partial(efficientnet.efficientnet_b0, depth=-1.0), "width=1.0 and depth=-1.0 must be positive"),
-        (partial(mobilenet.mobilenet_v2, stem="tiny"), "stem='tiny' must be one of imagenet, small"),
+        (partial(mobilenet.MobileNetV2, stem="tiny"), "stem='tiny' must be one of imagenet, small"),
         (partial(efficientnet.efficientnet_b0, stem="tiny"), "stem='tiny' must be one of imagenet, small"),
         (partial(densenet.densenet121, stem="tiny"), "stem='tiny' must be one of imagenet, small"),
         (partial(densenet.densenet121, growth=0), "growth=0, width=64, bottleneck=4 and each of block_sizes=.* must be at least 1"),
@@ -188,7 +188,7 @@ def test_least_image_side(make, least):
         (partial(convnext.convnext_tiny, widths=(8, 8)), r"widths=\(8, 8\) must have one number for each stage of stage_sizes="),
         (partial(convnext.convnext_tiny, patch=0), "patch=0, each of widths=.* must be at least 1"),
         (partial(convnext.convnext_tiny, stochastic_depth=1.5), r"rate=1\.0\d+ must be in \[0, 1\]"),
-        (partial(mobilenet.mobilenet_v2, dropout=-0.1), "rate=-0.1 must be in"),
+        (partial(mobilenet.MobileNetV2, dropout=-0.1), "rate=-0.1 must be in"),
     ],
 )
 def test_impossible_options_are_refused(make, message):
@@ -250,13 +250,13 @@ def test_inception_v3_has_an_auxiliary_head_for_images_of_any_size(side):
 def test_googlenet_with_the_papers_large_window():
     """Each 5×5 has 25 weights a pair of channels where the 3×3 has 9."""
     pairs = sum(block[3] * block[4] for block in googlenet._BLOCKS.values())
-    counts = [num_params(shapes_of(googlenet.googlenet(num_outputs=3, large_window=size), 32)) for size in (3, 5)]
+    counts = [num_params(shapes_of(googlenet.GoogLeNet(num_outputs=3, large_window=size), 32)) for size in (3, 5)]
     assert counts[1] - counts[0] == 16 * pairs
 
 
 def test_inception_v3_maps_have_the_papers_sizes():
     """Table 1 of the paper, at 299×299."""
-    shapes = feature_names(inception_v3.inception_v3(num_outputs=3), (299, 299, 3))
+    shapes = feature_names(inception_v3.InceptionV3(num_outputs=3), (299, 299, 3))
     published = {
         "conv1a": (149, 32), "conv2a": (147, 32), "conv2b": (147, 64), "mixed5d": (35, 288),
         "mixed6e": (17, 768), "mixed7a": (8, 1280), "mixed7c": (8, 2048),
@@ -306,7 +306,7 @@ def test_stochastic_depth_grows_linearly():
     residual = [2, 4, 6, 7, 9, 10, 12, 13, 14]  # B0's blocks with a shortcut, of 0 to 15
     np.testing.assert_allclose(rates(efficientnet.efficientnet_b0), [0.2 * i / 16 for i in residual])
     np.testing.assert_allclose(rates(convnext.convnext_tiny), np.linspace(0, 0.1, 18))
-    assert set(rates(mobilenet.mobilenet_v2)) == {0.0}
+    assert set(rates(mobilenet.MobileNetV2)) == {0.0}
 
 
 def test_large_efficientnets_have_the_authors_batch_norm():
@@ -319,7 +319,7 @@ def test_depthwise_kernels_start_with_their_own_fan():
     """√(2 / 9) for a 3×3, however many channels there are."""
     kernel = mobilenet.depthwise_init(jax.random.key(0), (3, 3, 1, 384))
     assert kernel.std() == pytest.approx((2 / 9) ** 0.5, rel=0.05)
-    convs = [module for module, _ in modules_called(mobilenet.mobilenet_v2(num_outputs=3), 32, Conv)]
+    convs = [module for module, _ in modules_called(mobilenet.MobileNetV2(num_outputs=3), 32, Conv)]
     assert [conv.groups > 1 for conv in convs] == [conv.kernel_init is mobilenet.depthwise_init for conv in convs]
     assert sum(conv.groups > 1 for conv in convs) == 17
 

@@ -137,6 +137,3 @@ class GoogLeNet(nn.Module):
                 auxiliary(name=_AUXILIARY_AFTER[block])(x, train)
         x = Dropout(self.dropout, axis_name=self.axis_name, name="dropout")(global_average_pool(x), train)
         return Head(self.num_outputs, dtype=self.dtype, name="head")(x)
-
-
-googlenet = GoogLeNet

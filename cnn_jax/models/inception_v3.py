@@ -144,6 +144,3 @@ class InceptionV3(nn.Module):
                 Auxiliary(self.num_outputs, unit, self.dtype, name="auxiliary")(x, train)
         x = Dropout(self.dropout, axis_name=self.axis_name, name="dropout")(global_average_pool(x), train)
         return Head(self.num_outputs, dtype=self.dtype, name="head")(x)
-
-
-inception_v3 = InceptionV3

@@ -135,6 +135,3 @@ class MobileNetV2(nn.Module):
         x = global_average_pool(relu6(norm(name="last_bn")(x, train)))
         x = Dropout(self.dropout, axis_name=self.axis_name, name="dropout")(x, train)
         return Head(self.num_outputs, kernel_init=normal(0.01), dtype=self.dtype, name="head")(x)
-
-
-mobilenet_v2 = MobileNetV2
