@@ -16,6 +16,11 @@ class PReLU(nn.Module):
       slope_init: the slope to start from.
 
     Reference: He et al., "Delving deep into rectifiers", 2015.
+
+    >>> import jax
+    >>> y, variables = PReLU(per_channel=True).init_with_output(jax.random.key(0), jnp.array([[-4.0, 8.0]]))
+    >>> y.tolist(), variables["params"]["slope"].tolist()
+    ([[-1.0, 8.0]], [0.25, 0.25])
     """
 
     per_channel: bool = False

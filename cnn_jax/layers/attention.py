@@ -25,6 +25,12 @@ class SqueezeExcitation(nn.Module):
       ValueError: there are no hidden channels, or no activation of that name.
 
     Reference: Hu et al., "Squeeze-and-excitation networks", 2018.
+
+    >>> import jax
+    >>> layer = SqueezeExcitation(hidden=1)
+    >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), jnp.ones((1, 4, 4, 16)))
+    >>> y.shape, jax.tree.map(jnp.shape, variables["params"]["reduce"])
+    ((1, 4, 4, 16), {'bias': (1,), 'kernel': (1, 1, 16, 1)})
     """
 
     hidden: int

@@ -19,6 +19,21 @@ class Conv(nn.Module):
     Parameters: `kernel` [*window, c_in // groups, features] and, unless turned off, `bias` [features].
     The options are those of `ops.conv.correlate`; the number of window sizes gives the number of spatial axes.
     Depthwise: `groups` = c_in. Causal in time: `padding="CAUSAL"`.
+
+    Attributes:
+      features: channels that come out.
+      window: one size for each spatial axis.
+      kernel_init: (key, shape, dtype) -> array, as all in `initialisers.INITIALISERS`; the bias starts at zero.
+      dtype: of the computation; parameters are float32.
+
+    Raises:
+      ValueError: a size, group or padding does not fit the input, or is no whole number; names it and what would.
+
+    >>> import jax
+    >>> layer = Conv(features=4, window=(3, 3), stride=2)
+    >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), jnp.ones((1, 8, 8, 3)))
+    >>> y.shape, jax.tree.map(jnp.shape, variables["params"])
+    ((1, 4, 4, 4), {'bias': (4,), 'kernel': (3, 3, 3, 4)})
     """
 
     features: int
@@ -57,7 +72,16 @@ class Conv(nn.Module):
 class StandardisedConv(Conv):
     """`Conv` whose kernels have mean 0 and variance 1 for each output channel before they are used.
 
+    Raises:
+      ValueError: as `Conv`; or an output has but one weight.
+
     Reference: Qiao et al., "Micro-batch training with batch-channel normalization and weight standardization", 2019.
+
+    >>> import jax
+    >>> layer = StandardisedConv(features=4, window=(3,), padding="VALID")
+    >>> y, _ = layer.init_with_output(jax.random.key(0), jnp.ones((1, 3, 2)))
+    >>> bool(jnp.abs(y).max() < 1e-5)  # weights of mean 0 do not see a constant
+    True
     """
 
     def prepare(self, kernel):
@@ -70,7 +94,20 @@ class SeparableConv(nn.Module):
     Parameters: `depthwise/kernel` [*window, 1, c_in · multiplier], `pointwise/kernel` [1…, c_in · multiplier, features] and
     `pointwise/bias` [features]. Stride, padding and dilation are of the depthwise part.
 
+    Attributes:
+      multiplier: depthwise kernels for each input channel.
+      others: as in `Conv`.
+
+    Raises:
+      ValueError: as `Conv`.
+
     Reference: Chollet, "Xception", 2016.
+
+    >>> import jax
+    >>> layer = SeparableConv(features=5, window=(3, 3))
+    >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), jnp.ones((1, 8, 8, 2)))
+    >>> y.shape, jax.tree.map(jnp.shape, variables["params"])
+    ((1, 8, 8, 5), {'depthwise': {'kernel': (3, 3, 1, 2)}, 'pointwise': {'bias': (5,), 'kernel': (1, 1, 2, 5)}})
     """
 
     features: int
@@ -110,6 +147,17 @@ class ConvTranspose(nn.Module):
     """The transpose of a strided convolution, which enlarges: [b, *space, c_in] -> [b, *larger, features]. torch's ConvTranspose.
 
     Parameters: `kernel` [*window, c_in // groups, features], `bias` [features]. Options of `ops.conv.transposed_correlate`.
+
+    Attributes: those of `Conv`, and `output_padding`, positions added at the end of each axis.
+
+    Raises:
+      ValueError: a size, group or padding does not fit the input, or is no whole number; names it and what would.
+
+    >>> import jax
+    >>> layer = ConvTranspose(features=4, window=(3, 3), stride=2)
+    >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), jnp.ones((1, 8, 8, 3)))
+    >>> y.shape, jax.tree.map(jnp.shape, variables["params"])
+    ((1, 16, 16, 4), {'bias': (4,), 'kernel': (3, 3, 3, 4)})
     """
 
     features: int

@@ -10,7 +10,20 @@ from cnn_jax.initialisers import lecun_normal
 
 
 class Dense(nn.Module):
-    """y = x·W + b over the last axis. Parameters: `kernel` [c_in, features], `bias` [features]."""
+    """y = x·W + b over the last axis. Parameters: `kernel` [c_in, features], `bias` [features].
+
+    Attributes:
+      features: channels that come out.
+      kernel_init: (key, shape, dtype) -> array, as all in `initialisers.INITIALISERS`; the bias starts at zero.
+      dtype: of the computation; parameters are float32.
+
+    Raises:
+      ValueError: features is below 1.
+
+    >>> import jax
+    >>> Dense(2, kernel_init=nn.initializers.ones).init_with_output(jax.random.key(0), jnp.array([[1.0, 2.0]]))[0].tolist()
+    [[3.0, 3.0]]
+    """
 
     features: int
     kernel_init: Initializer = lecun_normal
@@ -29,6 +42,15 @@ class Head(nn.Module):
     """The last layer of every network, named "head": `Dense`, in float32 whatever came before.
 
     With `features=0` there is none: the network then returns what the head would have read, [b, c].
+
+    Attributes: those of `Dense`.
+
+    Raises:
+      ValueError: features is negative.
+
+    >>> import jax
+    >>> [Head(features).init_with_output(jax.random.key(0), jnp.ones((2, 8)))[0].shape for features in (3, 0)]
+    [(2, 3), (2, 8)]
     """
 
     features: int

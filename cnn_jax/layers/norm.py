@@ -19,6 +19,21 @@ class BatchNorm(nn.Module):
     used and stay. With `frozen` they are used and stay in training too; `scale` and `bias` are the optimizer's to freeze.
 
     A collection `batch_moments`, if mutable, receives (number of values, mean, biased variance) of each call in training.
+
+    Attributes:
+      epsilon: added to the variance.
+      scale_init: (key, shape, dtype) -> array, what the scale starts from; the bias starts at zero.
+
+    Raises:
+      ValueError: the momentum lies outside [0, 1], ε is negative, or `where` is not of one boolean an example.
+
+    Reference: Ioffe & Szegedy, "Batch normalization", 2015.
+
+    >>> import jax
+    >>> x, norm = jnp.array([[1.0], [3.0]]), BatchNorm(momentum=0.5, epsilon=0.0)
+    >>> y, state = norm.apply(norm.init(jax.random.key(0), x, train=False), x, train=True, mutable=["batch_stats"])
+    >>> y.tolist(), state["batch_stats"]["mean"].tolist(), state["batch_stats"]["var"].tolist()  # from 0 and 1 half-way to 2 and 2
+    ([[-1.0], [1.0]], [1.0], [1.5])
     """
 
     momentum: float = 0.9
@@ -54,7 +69,18 @@ class BatchNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """`ops.norm.group_norm` over each example's groups of channels and all space. Parameters: `scale`, `bias`."""
+    """`ops.norm.group_norm` over each example's groups of channels and all space. Parameters: `scale`, `bias`.
+
+    Raises:
+      ValueError: as `ops.norm.group_norm`.
+
+    Reference: Wu & He, "Group normalization", 2018.
+
+    >>> import jax
+    >>> norm = GroupNorm(groups=2, epsilon=0.0)
+    >>> norm.init_with_output(jax.random.key(0), jnp.array([[1.0, 3.0, 10.0, 30.0]]))[0].round(4).tolist()
+    [[-1.0, 1.0, -1.0, 1.0]]
+    """
 
     groups: int = 32
     epsilon: float = 1e-5
@@ -69,6 +95,15 @@ class LayerNorm(nn.Module):
     """`ops.norm.layer_norm` over the channels of each position. Parameters: `scale`, `bias`.
 
     ε is that of ConvNeXt and of the transformers; torch's default is 1e-5.
+
+    Raises:
+      ValueError: as `ops.norm.layer_norm`.
+
+    Reference: Ba et al., "Layer normalization", 2016.
+
+    >>> import jax
+    >>> LayerNorm(epsilon=0.0).init_with_output(jax.random.key(0), jnp.array([[1.0, 3.0], [10.0, 30.0]]))[0].round(4).tolist()
+    [[-1.0, 1.0], [-1.0, 1.0]]
     """
 
     epsilon: float = 1e-6
@@ -83,6 +118,14 @@ class InstanceNorm(nn.Module):
     """`ops.norm.instance_norm` over all space, for each example and channel. Parameters: `scale`, `bias`.
 
     torch's has none by default; `affine=False` gives that.
+
+    Raises:
+      ValueError: as `ops.norm.instance_norm`.
+
+    Reference: Ulyanov et al., "Instance normalization: the missing ingredient for fast stylization", 2016.
+
+    >>> InstanceNorm(affine=False, epsilon=0.0).apply({}, jnp.array([[[1.0, 10.0], [3.0, 30.0]]])).round(4).tolist()
+    [[[-1.0, -1.0], [1.0, 1.0]]]
     """
 
     epsilon: float = 1e-5
@@ -95,7 +138,17 @@ class InstanceNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """`ops.norm.rms_norm` over the channels of each position, which takes no mean away. Parameter: `scale`."""
+    """`ops.norm.rms_norm` over the channels of each position, which takes no mean away. Parameter: `scale`.
+
+    Raises:
+      ValueError: as `ops.norm.rms_norm`.
+
+    Reference: Zhang & Sennrich, "Root mean square layer normalization", 2019.
+
+    >>> import jax
+    >>> RMSNorm().init_with_output(jax.random.key(0), jnp.array([[2.0, -2.0, 2.0]]))[0].round(4).tolist()
+    [[1.0, -1.0, 1.0]]
+    """
 
     epsilon: float = 2**-23  # torch's: float32's step at 1
     scale_init: Initializer = ones

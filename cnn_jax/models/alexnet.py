@@ -24,6 +24,10 @@ class AlexNet(nn.Module):
 
     Raises:
       ValueError: no hidden units; images smaller than 63×63.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(AlexNet(num_outputs=1000), (224, 224, 3))["conv5"]
+    (13, 13, 256)
     """
 
     num_outputs: int
@@ -60,6 +64,10 @@ class AlexNet2012(nn.Module):
 
     Raises:
       ValueError: no hidden units; images smaller than 63×63.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(AlexNet2012(num_outputs=1000), (224, 224, 3))["conv3"]
+    (13, 13, 384)
     """
 
     num_outputs: int
@@ -86,7 +94,14 @@ class AlexNet2012(nn.Module):
 
 
 def local_response(x):
-    """Returns x_i / (2 + 10⁻⁴ · Σ_j x_j²)^0.75, j being the five channels around i (section 3.3). torch and Caffe take their mean."""
+    """Returns x_i / (2 + 10⁻⁴ · Σ_j x_j²)^0.75, j being the five channels around i (section 3.3). torch and Caffe take their mean.
+
+    Args:
+      x: [b, h, w, c].
+
+    >>> round(local_response(jnp.full((1, 1, 1, 1), 100.0)).item(), 3), round(100 / 3**0.75, 3)
+    (43.869, 43.869)
+    """
     squares = jnp.square(jnp.asarray(x, jnp.float32))
     sums = lax.reduce_window(squares, 0.0, lax.add, (1, 1, 1, 5), (1, 1, 1, 1), ((0, 0), (0, 0), (0, 0), (2, 2)))
     return jnp.asarray(x * (2 + 1e-4 * sums) ** -0.75, x.dtype)

@@ -24,6 +24,11 @@ class AllCNN(nn.Module):
 
     Raises:
       ValueError: a width below one; images smaller than 9×9.
+
+    >>> from cnn_jax.features import feature_names
+    >>> shapes = feature_names(AllCNN(num_outputs=10), (32, 32, 3))
+    >>> shapes["conv6"], shapes["head"]
+    ((8, 8, 192), (6, 6, 10))
     """
 
     num_outputs: int

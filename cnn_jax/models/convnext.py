@@ -19,6 +19,20 @@ class ConvNeXtBlock(nn.Module):
     """x + scale · (1×1 down ∘ GELU ∘ 1×1 up by four ∘ LayerNorm ∘ depthwise 7×7)(x), with one learned scale a channel.
 
     Parameters beside the layers': `scale` [c].
+
+    Attributes:
+      layer_scale: what the scale starts from.
+      drop_rate: of stochastic depth, in [0, 1].
+      dtype: of the computation; parameters are float32.
+      axis_name: the device axis of stochastic depth, under pmap only.
+
+    Raises:
+      ValueError: the rate lies outside [0, 1].
+
+    >>> from cnn_jax.features import feature_names
+    >>> shapes = feature_names(ConvNeXtBlock(layer_scale=1e-6, drop_rate=0.1), (14, 14, 96))
+    >>> shapes["depthwise"], shapes["expand"], shapes["project"]
+    ((14, 14, 96), (14, 14, 384), (14, 14, 96))
     """
 
     layer_scale: float
@@ -53,6 +67,10 @@ class ConvNeXt(nn.Module):
 
     Raises:
       ValueError: not one width for each stage, or a width, patch or number of blocks below one; images too small to be halved so often.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(ConvNeXt(num_outputs=10, stage_sizes=(1, 2), widths=(8, 16)), (32, 32, 3))["stage2_block2"]
+    (4, 4, 16)
     """
 
     num_outputs: int

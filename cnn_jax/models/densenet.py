@@ -16,7 +16,19 @@ _he_normal_fan_in = variance_scaling(2.0, "fan_in", "normal")
 
 
 class DenseLayer(nn.Module):
-    """`growth` new channels, put after those that came in: concatenate(x, f(x)), f being BN-ReLU-1×1-BN-ReLU-3×3."""
+    """`growth` new channels, put after those that came in: concatenate(x, f(x)), f being BN-ReLU-1×1-BN-ReLU-3×3.
+
+    Attributes:
+      growth: channels that are added.
+      bottleneck: the 1×1 has bottleneck·growth features.
+      conv, norm, dropout: what makes the layers.
+
+    >>> from cnn_jax.features import feature_names
+    >>> layer = DenseLayer(growth=12, bottleneck=4, conv=Conv, norm=BatchNorm, dropout=Dropout)
+    >>> shapes = feature_names(layer, (8, 8, 24))  # which gives 24 + 12 channels
+    >>> shapes["conv1"], shapes["conv2"]
+    ((8, 8, 48), (8, 8, 12))
+    """
 
     growth: int
     bottleneck: int
@@ -34,7 +46,19 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """BN-ReLU-1×1 to `features` channels, then the mean of each 2×2 window."""
+    """BN-ReLU-1×1 to `features` channels, then the mean of each 2×2 window.
+
+    Attributes:
+      features: channels that come out.
+      conv, norm: what makes the layers.
+
+    Raises:
+      ValueError: no 2×2 window fits into the images.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(Transition(features=12, conv=Conv, norm=BatchNorm), (8, 8, 24))["conv"]  # before the mean
+    (8, 8, 12)
+    """
 
     features: int
     conv: Callable[..., nn.Module]
@@ -64,6 +88,11 @@ class DenseNet(nn.Module):
 
     Raises:
       ValueError: a number of layers, growth, width or bottleneck below one; an unknown stem; images too small to be halved so often.
+
+    >>> from cnn_jax.features import feature_names
+    >>> shapes = feature_names(DenseNet(num_outputs=10, block_sizes=(2, 2), growth=12, width=24, stem="small"), (32, 32, 3))
+    >>> shapes["block1_layer2"], shapes["transition1"], shapes["block2_layer2"]
+    ((32, 32, 48), (16, 16, 24), (16, 16, 48))
     """
 
     num_outputs: int

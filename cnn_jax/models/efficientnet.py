@@ -45,6 +45,10 @@ class EfficientNet(nn.Module):
 
     Raises:
       ValueError: a width or a depth that is not positive; an unknown stem.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(EfficientNet(num_outputs=1000, depth=0.1), (224, 224, 3))["stage7_block1"]
+    (7, 7, 320)
     """
 
     num_outputs: int

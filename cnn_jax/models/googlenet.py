@@ -30,6 +30,18 @@ class ConvUnit(nn.Module):
     """Convolution without bias, BatchNorm with epsilon 1e-3, ReLU: what both Inception networks are made of.
 
     By default the window is padded so that the size stays.
+
+    Attributes:
+      padding: of the convolution, as in `layers.Conv`; None for half the window on each side.
+      dtype: of the computation; parameters and statistics are float32.
+      axis_name: the device axis of BatchNorm, under pmap only.
+
+    Raises:
+      ValueError: as `layers.Conv`.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(ConvUnit(features=64, window=(7, 7), stride=2), (224, 224, 3))["conv"]
+    (112, 112, 64)
     """
 
     features: int
@@ -47,7 +59,18 @@ class ConvUnit(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches side by side: 1×1; 1×1 and 3×3; 1×1 and a large window; 3×3 max pool and 1×1. Their channels are concatenated."""
+    """Four branches side by side: 1×1; 1×1 and 3×3; 1×1 and a large window; 3×3 max pool and 1×1. Their channels are concatenated.
+
+    Attributes:
+      features: of the 1×1, the 3×3's reduction, the 3×3, the large window's reduction, the large window, the pooled branch's 1×1.
+      large_window: side of the large window, odd.
+      unit: makes a `ConvUnit`.
+
+    >>> from cnn_jax.features import feature_names
+    >>> shapes = feature_names(Inception(features=(64, 96, 128, 16, 32, 32), large_window=5, unit=ConvUnit), (28, 28, 192))
+    >>> [shapes[f"branch{i}"][-1] for i in (1, 2, 3, 4)]
+    [64, 128, 32, 32]
+    """
 
     features: tuple[int, ...]
     large_window: int
@@ -70,6 +93,19 @@ class Auxiliary(nn.Module):
     """A classifier on features half-way up, so that gradients reach the lower layers: 4×4 means, 1×1, two dense layers.
 
     In training it sows ("auxiliary", "logits") with the pair of its logits, float32, and the weight of their loss.
+
+    Attributes:
+      num_outputs: classes, at least 1.
+      dropout: rate before the head.
+      unit: makes a `ConvUnit`.
+      dtype, axis_name: as in `GoogLeNet`.
+
+    Raises:
+      ValueError: the rate lies outside [0, 1].
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(Auxiliary(num_outputs=10, dropout=0.7, unit=ConvUnit, dtype=jnp.float32, axis_name=None), (14, 14, 512))["unit"]
+    (4, 4, 128)
     """
 
     num_outputs: int
@@ -106,6 +142,10 @@ class GoogLeNet(nn.Module):
 
     Raises:
       ValueError: images smaller than 15×15; an even large_window.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(GoogLeNet(num_outputs=1000), (224, 224, 3))["inception5b"]
+    (7, 7, 1024)
     """
 
     num_outputs: int

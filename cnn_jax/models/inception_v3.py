@@ -58,6 +58,13 @@ class Mixed(nn.Module):
         strides without padding, and the pooled branch is a 3×3 maximum with stride 2.
       branches: the others, as written above.
       unit: makes a `ConvUnit`.
+
+    Raises:
+      ValueError: no 3×3 window fits into the images.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(Mixed(*_wide(32), unit=ConvUnit), (35, 35, 192))["branch_pool"]  # 64 + 64 + 96 + 32 channels in all
+    (35, 35, 32)
     """
 
     pooled: int
@@ -87,6 +94,15 @@ class Auxiliary(nn.Module):
     """A classifier on the last 17×17 features: 5×5 means with stride 3, 1×1, 5×5, global mean.
 
     In training it sows ("auxiliary", "logits") with the pair of its logits, float32, and the weight of their loss.
+
+    Attributes:
+      num_outputs: classes, at least 1.
+      unit: makes a `ConvUnit`.
+      dtype: of the computation; parameters and statistics are float32.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(Auxiliary(num_outputs=1000, unit=ConvUnit, dtype=jnp.float32), (17, 17, 768))["unit2"]
+    (1, 1, 768)
     """
 
     num_outputs: int
@@ -120,6 +136,10 @@ class InceptionV3(nn.Module):
 
     Raises:
       ValueError: images smaller than 75×75.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(InceptionV3(num_outputs=1000), (299, 299, 3))["mixed7c"]
+    (8, 8, 2048)
     """
 
     num_outputs: int

@@ -29,6 +29,18 @@ class LeNet5(nn.Module):
     targets are ±1 codes that are drawn, not learned: the paper allows that beside its hand-drawn bitmaps, and it serves
     any number of classes. The logits are minus the squared distances, so that softmax gives the paper's MAP criterion;
     they are divided by √84, without which some seeds saturate early and stay there (0.83 instead of 0.98 on digits).
+
+    Images [b, h, w, c] of another size than 32×32 are resized; 28×28 get a border of two, as in the paper.
+
+    Attributes:
+      num_outputs: classes.
+      dtype: of the computation; parameters are float32.
+      axis_name: not used: there are no batch statistics.
+
+    >>> from cnn_jax.features import feature_names
+    >>> shapes = feature_names(LeNet5(num_outputs=10), (32, 32, 1))
+    >>> shapes["c1"], shapes["s2"], shapes["c3"], shapes["f6"]
+    ((28, 28, 6), (14, 14, 6), (10, 10, 16), (84,))
     """
 
     num_outputs: int
@@ -50,7 +62,20 @@ class LeNet5(nn.Module):
 
 
 class LeNet5Modern(nn.Module):
-    """The LeNet-5 of today's tutorials: full connections, ReLU, max pooling, a linear end. 61,706 parameters (grey, 10 classes)."""
+    """The LeNet-5 of today's tutorials: full connections, ReLU, max pooling, a linear end. 61,706 parameters (grey, 10 classes).
+
+    Images as for `LeNet5`.
+
+    Attributes:
+      num_outputs: classes, or the size of an embedding; 0 gives the second dense layer.
+      dtype: of the computation; parameters are float32.
+      axis_name: not used: there are no batch statistics.
+
+    >>> from cnn_jax.features import feature_names
+    >>> shapes = feature_names(LeNet5Modern(num_outputs=10), (32, 32, 1))
+    >>> shapes["conv1"], shapes["conv2"], shapes["dense2"]
+    ((28, 28, 6), (10, 10, 16), (84,))
+    """
 
     num_outputs: int
     dtype: Any = jnp.float32

@@ -62,6 +62,14 @@ class InvertedResidual(nn.Module):
       expansion: how many times wider the depthwise convolution is than the input; 1 leaves the first 1×1 out.
       squeeze: hidden features of the squeeze-and-excitation after the depthwise convolution; 0 for none.
       drop_rate: of stochastic depth, on blocks with a shortcut.
+
+    Raises:
+      ValueError: an unknown activation, or a rate outside [0, 1].
+
+    >>> from cnn_jax.features import feature_names
+    >>> shapes = feature_names(InvertedResidual(features=24, stride=2, expansion=6, conv=Conv, norm=BatchNorm), (112, 112, 16))
+    >>> shapes["expand_conv"], shapes["depthwise_conv"], shapes["project_conv"]
+    ((112, 112, 96), (56, 56, 96), (56, 56, 24))
     """
 
     features: int
@@ -108,6 +116,10 @@ class MobileNetV2(nn.Module):
 
     Raises:
       ValueError: a width that is not positive; an unknown stem.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(MobileNetV2(num_outputs=1000), (224, 224, 3))["last_conv"]
+    (7, 7, 1280)
     """
 
     num_outputs: int

@@ -14,7 +14,14 @@ from cnn_jax.ops.pool import global_average_pool
 
 
 def no_shortcut(block: nn.Module, x: jax.Array, features: int, train: bool) -> jax.Array:
-    """Returns zero, so that only the branch of `block` remains."""
+    """Returns zero, so that only the branch of `block` remains.
+
+    Args:
+      block, features, train: not used; they are what `resnet.projection` takes.
+
+    >>> no_shortcut(None, jnp.ones((1, 4, 4, 16)), 16, False).item()
+    0.0
+    """
     del block, features, train
     return jnp.zeros((), x.dtype)
 
@@ -35,6 +42,10 @@ class PlainNet(nn.Module):
 
     Raises:
       ValueError: a width or a number of pairs below one.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(PlainNet(num_outputs=10, stage_sizes=(1, 1), stem="small", width=16), (32, 32, 3))["stage2_block1"]
+    (16, 16, 32)
     """
 
     num_outputs: int

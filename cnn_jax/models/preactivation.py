@@ -20,6 +20,10 @@ class PreActivationBlock(nn.Module):
       drop, dropout: of the whole branch for an example (stochastic depth), and of single values before the last convolution.
       shared: the first BatchNorm and rectifier stand before the split, as in a net's first block, where x is a bare
         convolution's output. So they do wherever the shape changes, that the 1×1 on the shortcut may see what the branch does.
+
+    >>> from cnn_jax.features import feature_names
+    >>> list(feature_names(PreActivationBlock(features=16, stride=1, conv=Conv, norm=BatchNorm), (8, 8, 16)))
+    ['bn1', 'conv1', 'bn2', 'dropout', 'conv2', 'drop']
     """
 
     features: int
@@ -43,6 +47,11 @@ class PreActivationBottleneck(nn.Module):
     """x + f(x), f being 1×1 down, 3×3 (which strides) and 1×1 up by four, each after BatchNorm and rectifier.
 
     Attributes: those of `PreActivationBlock`.
+
+    >>> from cnn_jax.features import feature_names
+    >>> shapes = feature_names(PreActivationBottleneck(features=16, stride=2, conv=Conv, norm=BatchNorm), (8, 8, 32))
+    >>> [shapes[name] for name in ("conv1", "conv2", "conv3")]
+    [(8, 8, 16), (4, 4, 16), (4, 4, 64)]
     """
 
     features: int
@@ -93,6 +102,11 @@ class PreActivationResNet(nn.Module):
 
     Raises:
       ValueError: a width or a number of blocks below one, a rate outside [0, 1), an unknown stem.
+
+    >>> from cnn_jax.features import feature_names
+    >>> model = PreActivationResNet(num_outputs=10, stage_sizes=(1, 1), block=PreActivationBlock, stem="small", width=16)
+    >>> feature_names(model, (32, 32, 3))["stage2_block1"]
+    (16, 16, 32)
     """
 
     num_outputs: int

@@ -19,6 +19,17 @@ def projection(block: nn.Module, x: jax.Array, features: int, train: bool, *, po
     """Returns the shortcut: the identity; where the shape changes, a 1×1 convolution with BatchNorm (option B of the paper).
 
     The convolution takes the block's stride, or `pool` takes it before the convolution.
+
+    Args:
+      block: whose `stride`, `conv` and `norm` are used; to be called within it, whose layers `shortcut_*` it makes.
+      x: what enters the block, [b, h, w, c].
+      features: channels that leave it.
+      train: whether BatchNorm uses the batch's statistics.
+      pool: (x, stride=) -> x.
+
+    >>> x = jnp.ones((1, 4, 4, 16))
+    >>> projection(BasicBlock(features=16, stride=1, conv=Conv, norm=BatchNorm), x, 16, train=False) is x
+    True
     """
     if block.stride == 1 and x.shape[-1] == features:
         return x
@@ -38,6 +49,10 @@ class BasicBlock(nn.Module):
       shortcut: (block, x, features, train) -> what is added to the branch.
       recalibrate: applied to the branch before the sum, as in squeeze-and-excitation.
       subsample: takes the stride after convolution and rectifier, (x, stride=) -> x; None lets the convolution stride.
+
+    >>> from cnn_jax.features import feature_names
+    >>> list(feature_names(BasicBlock(features=16, stride=2, conv=Conv, norm=BatchNorm), (8, 8, 16)))
+    ['conv1', 'bn1', 'conv2', 'bn2', 'drop', 'shortcut_conv', 'shortcut_bn']
     """
 
     features: int
@@ -66,6 +81,11 @@ class Bottleneck(nn.Module):
 
     Raises:
       ValueError: the 3×3 would have no features.
+
+    >>> from cnn_jax.features import feature_names
+    >>> shapes = feature_names(Bottleneck(features=16, stride=2, conv=Conv, norm=BatchNorm), (8, 8, 32))
+    >>> [shapes[name] for name in ("conv1", "conv2", "conv3")]
+    [(8, 8, 16), (4, 4, 16), (4, 4, 64)]
     """
 
     features: int
@@ -129,6 +149,10 @@ class ResNet(nn.Module):
 
     Raises:
       ValueError: a width or a number of blocks below one, a probability outside [0, 1), a stride in a 1×1 that is not there.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(ResNet(num_outputs=10, stage_sizes=(1, 1), block=BasicBlock, stem="small", width=16), (32, 32, 3))["stage2_block1"]
+    (16, 16, 32)
     """
 
     num_outputs: int
@@ -162,20 +186,46 @@ class ResNet(nn.Module):
 
 
 def check_sizes(width: int, stage_sizes: tuple[int, ...]) -> None:
-    """Raises ValueError unless there are stages, and width and blocks in each."""
+    """Raises ValueError unless there are stages, and width and blocks in each.
+
+    >>> check_sizes(16, (2, 0))
+    Traceback (most recent call last):
+    ValueError: width=16 and each of stage_sizes=(2, 0) must be at least 1
+    """
     if min(width, *stage_sizes, len(stage_sizes)) < 1:
         raise ValueError(f"width={width} and each of stage_sizes={stage_sizes} must be at least 1")
 
 
 def linear_drops(rate: float, num_blocks: int, axis_name: str | None):
-    """Returns an iterator over what makes each block's `drop`: stochastic depth whose rate rises linearly to `rate`."""
+    """Returns an iterator over what makes each block's `drop`: stochastic depth whose rate rises linearly to `rate`.
+
+    Args:
+      rate: of the last block, the first of n having 1/n of it.
+      num_blocks: blocks of the whole net.
+      axis_name: the device axis, under pmap only.
+
+    Raises:
+      ValueError: the rate is not at least 0 and below 1; the net calls it `stochastic_depth`.
+
+    Reference: Huang et al., "Deep networks with stochastic depth", 2016, section 3.
+
+    >>> [drop().rate for drop in linear_drops(0.5, 2, None)]
+    [0.25, 0.5]
+    """
     if not 0 <= rate < 1:
         raise ValueError(f"stochastic_depth={rate} must be at least 0 and below 1")
     return (partial(StochasticDepth, rate * (i + 1) / num_blocks, axis_name=axis_name) for i in range(num_blocks))
 
 
 def squeeze_excitation(x: jax.Array) -> jax.Array:
-    """Returns x with its channels weighed by their global means through a sixteenth as many units. Makes the layer `se`."""
+    """Returns x with its channels weighed by their global means through a sixteenth as many units. Makes the layer `se`.
+
+    Reference: Hu et al., "Squeeze-and-excitation networks", 2018.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(seresnet18(num_outputs=10), (64, 64, 3))["stage1_block1/se/reduce"]
+    (1, 1, 4)
+    """
     return SqueezeExcitation(max(x.shape[-1] // 16, 1), dtype=x.dtype, name="se")(x)
 
 

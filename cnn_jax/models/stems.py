@@ -26,6 +26,11 @@ def begin(stem: Stem, x: jax.Array, train: bool, *, width: int, conv: Callable[.
 
     Raises:
       ValueError: an unknown stem, or a width that cannot be halved.
+
+    >>> from cnn_jax.features import feature_names
+    >>> from cnn_jax.models.resnet import resnet50d
+    >>> [name for name in feature_names(resnet50d(num_outputs=10), (64, 64, 3)) if "stem_conv" in name]
+    ['stem_conv1', 'stem_conv2', 'stem_conv3']
     """
     layers = {"imagenet": [(7, 2, width)], "antialiased": [(7, 2, width)], "small": [(3, 1, width)]}
     layers["deep"] = [(3, 2, width // 2), (3, 1, width // 2), (3, 1, width)]
@@ -43,6 +48,15 @@ def begin(stem: Stem, x: jax.Array, train: bool, *, width: int, conv: Callable[.
 
 
 def blur(x: jax.Array, *, stride: int) -> jax.Array:
-    """Returns every `stride`-th position of x blurred by the binomial 1 2 1 / 4."""
+    """Returns every `stride`-th position of x blurred by the binomial 1 2 1 / 4.
+
+    Raises:
+      ValueError: the stride is below 1.
+
+    Reference: Zhang, "Making convolutional networks shift-invariant again", 2019.
+
+    >>> blur(jax.numpy.array([0.0, 0.0, 4.0, 0.0, 0.0]).reshape(1, 5, 1), stride=2)[0, :, 0].tolist()
+    [0.0, 2.0, 0.0]
+    """
     border = "reflect" if min(x.shape[1:-1]) > 1 else "replicate"  # a single position has no neighbour to reflect
     return blur_pool(x, stride=stride, border=border)

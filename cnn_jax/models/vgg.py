@@ -26,6 +26,10 @@ class VGG(nn.Module):
 
     Raises:
       ValueError: a size below one, images too small to be halved in each stage.
+
+    >>> from cnn_jax.features import feature_names
+    >>> feature_names(VGG(num_outputs=1000, stage_sizes=(1, 1, 2, 2, 2)), (224, 224, 3))["stage5_conv2"]
+    (14, 14, 512)
     """
 
     num_outputs: int
