@@ -43,6 +43,9 @@ def constant(value: float) -> Initializer:
 def normal(deviation: float = 0.02) -> Initializer:
     """Returns an initialiser N(0, deviation²); AlexNet had 0.01.
 
+    Raises:
+      ValueError: the deviation is negative or not finite.
+
     >>> normal(0.0)(jax.random.key(0), (2,), jnp.float32).tolist()
     [0.0, 0.0]
     """
@@ -55,6 +58,9 @@ def truncated_normal(deviation: float = 0.02) -> Initializer:
 
     timm's and torch's trunc_normal_ cut at ±2 whatever the deviation, so with 0.02 not at all: that is `normal`.
 
+    Raises:
+      ValueError: the deviation is negative or not finite.
+
     >>> bool(jnp.abs(truncated_normal(0.5)(jax.random.key(0), (100,), jnp.float32)).max() <= 1.0)
     True
     """
@@ -64,6 +70,9 @@ def truncated_normal(deviation: float = 0.02) -> Initializer:
 
 def uniform(bound: float = 0.05) -> Initializer:
     """Returns an initialiser uniform in [−bound, bound); Keras' default bound.
+
+    Raises:
+      ValueError: the bound is negative or not finite.
 
     >>> uniform(0.0)(jax.random.key(0), (2,), jnp.float32).tolist()
     [0.0, 0.0]
@@ -82,6 +91,9 @@ def torch_default_bias(fan_in: int) -> Initializer:
     Args:
       fan_in: window · c_in / groups.
 
+    Raises:
+      ValueError: fan_in is below 1.
+
     >>> bool(jnp.abs(torch_default_bias(4)(jax.random.key(0), (100,), jnp.float32)).max() <= 0.5)
     True
     """
@@ -91,6 +103,9 @@ def torch_default_bias(fan_in: int) -> Initializer:
 
 def lenet_uniform(key, shape, dtype=jnp.float32) -> jax.Array:
     """Returns weights uniform in ±2.4 / fan_in, as LeNet-5 started.
+
+    Args:
+      shape: [*window, c_in / groups, c_out].
 
     Reference: LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998, appendix A.
 
@@ -102,6 +117,9 @@ def lenet_uniform(key, shape, dtype=jnp.float32) -> jax.Array:
 
 def orthogonal(scale: float = 1.0) -> Initializer:
     """Returns an initialiser whose kernel, as a matrix [window · c_in, c_out], has orthonormal columns (or rows, if it is wide) · scale.
+
+    Raises:
+      ValueError: the kernel has fewer than two axes.
 
     Reference: Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks", 2013.
 
@@ -171,6 +189,9 @@ def sparse(sparsity: float = 0.9, deviation: float = 0.01) -> Initializer:
     """Returns an initialiser N(0, deviation²) in which every output has the same number of zeros, ⌈sparsity · fan_in⌉, at random.
 
     torch's sparse_ puts the zeros among the outputs of each input; the paper, and this, among the inputs of each output.
+
+    Raises:
+      ValueError: sparsity lies outside [0, 1], or the deviation is negative or not finite.
 
     Reference: Martens, "Deep learning via Hessian-free optimization", 2010, section 5.
 

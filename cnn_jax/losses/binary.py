@@ -23,6 +23,8 @@ def binary_cross_entropy(
     Raises:
       ValueError: a probability or target lies outside [0, 1] (under jit: NaN), or shapes differ.
 
+    Reference: torch's `binary_cross_entropy`.
+
     >>> binary_cross_entropy(jnp.array([0.5, 0.0]), jnp.array([1, 1])).tolist()
     [0.6931471824645996, 100.0]
     """
@@ -51,6 +53,8 @@ def binary_cross_entropy_with_logits(
     Raises:
       ValueError: a target lies outside [0, 1] (under jit: NaN), smoothing outside [0, 1), or shapes or numbers of weights do not fit.
 
+    Reference: torch's `binary_cross_entropy_with_logits`, which has no smoothing.
+
     >>> binary_cross_entropy_with_logits(jnp.array([0.0, -1e4]), jnp.array([1, 1])).tolist()
     [0.6931471824645996, 10000.0]
     """
@@ -71,6 +75,8 @@ def soft_margin(scores: Float[Array, "b *n"], targets: Array, *, where: Bool[Arr
 
     Raises:
       ValueError: a target is neither +1 nor −1 (under jit: NaN), targets are booleans, or shapes differ.
+
+    Reference: torch's `soft_margin_loss`.
 
     >>> soft_margin(jnp.array([0.0, 1e4]), jnp.array([1, -1])).tolist()
     [0.6931471824645996, 10000.0]
@@ -97,6 +103,8 @@ def squared_hinge(scores: Float[Array, "b *n"], targets: Array, *, where: Bool[A
 
     Raises:
       ValueError: a target is neither +1 nor −1 (under jit: NaN), targets are booleans, or shapes differ.
+
+    Reference: Keras' SquaredHinge.
 
     >>> squared_hinge(jnp.array([0.5, 0.5]), jnp.array([1, -1])).tolist()
     [0.25, 2.25]

@@ -26,6 +26,11 @@ def described(array: Array) -> str:
 def check_values(name: str, array: Array | np.ndarray, allowed: Callable[[np.ndarray], np.ndarray], rule: str) -> None:
     """Raises ValueError for the first element of which `allowed` is not True; does nothing while the array is traced.
 
+    Args:
+      name: what to call the array in the error.
+      allowed: (array) -> booleans of its shape.
+      rule: what an element must be, in words.
+
     >>> check_values("p", jnp.array([0.5, 2.0]), lambda p: p <= 1, "at most 1")
     Traceback (most recent call last):
     ValueError: p[1]=2.0 is not allowed: p must be at most 1

@@ -34,6 +34,8 @@ def negative_log_likelihood(
       ValueError: a label is out of range (under jit: NaN) or not an int, a log-probability above 0 (not noticed under jit), or shapes
         or numbers of weights do not fit.
 
+    Reference: torch's `nll_loss`.
+
     >>> negative_log_likelihood(jnp.log(jnp.array([[0.25, 0.75]])), jnp.array([1])).item() == -jnp.log(0.75).item()
     True
     """

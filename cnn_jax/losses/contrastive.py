@@ -11,11 +11,15 @@ from cnn_jax.ops.distance import euclidean_distances
 def contrastive(
     embeddings: Float[Array, "b e"], labels: Array, *, where: Bool[Array, "b"] | None = None, margin: float = 1.0
 ) -> Float[Array, "b"]:
-    """Returns `contrastive_pair` over all pairs of the batch, summed for each example; the batch mean is the mean over
-    positive pairs plus the mean over negative pairs, so that the many negatives do not outweigh the rest.
+    """Returns `contrastive_pair` over all pairs of the batch, those of equal int labels [b] being similar, summed for each example.
+
+    Sums are scaled: the batch mean is the mean over positive pairs plus the mean over negative pairs, so that the many negatives do not
+    outweigh the rest.
 
     Raises:
       ValueError: labels are no ints [b], the embeddings no floats [b, e], or the margin is negative or not finite.
+
+    Reference: Hadsell et al., "Dimensionality reduction by learning an invariant mapping", 2006.
 
     >>> contrastive(jnp.array([[0.0], [0.5], [0.75]]), jnp.array([0, 0, 1])).mean().item()
     0.28125

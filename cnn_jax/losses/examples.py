@@ -49,6 +49,9 @@ def per_example(
     Args:
       counts: the elements that the mean is taken over; all, if None. An example without any has 0.
 
+    Raises:
+      ValueError: `where` is not boolean, or not [b].
+
     >>> per_example(jnp.array([[1.0, 3.0], [5.0, 5.0]]), jnp.array([True, False]), jnp.zeros(2)).tolist()
     [2.0, 0.0]
     """

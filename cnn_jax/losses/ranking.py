@@ -15,11 +15,14 @@ def margin_ranking(
     where: Bool[Array, "b"] | None = None,
     margin: float = 1.0,
 ) -> Float[Array, "b"]:
-    """Returns max(0, margin − (s_i − s_j)) over all pairs of the batch with target_i > target_j, summed for each i; the
-    batch mean is the mean over such pairs. Targets are numbers [b]; equal ones ask for nothing.
+    """Returns max(0, margin − (s_i − s_j)) over all pairs of the batch with target_i > target_j, summed for each i.
+
+    Sums are scaled: the batch mean is the mean over such pairs. Targets are numbers [b]; equal ones ask for nothing.
 
     Raises:
       ValueError: scores are no floats [b], targets not [b], or the margin is negative or not finite.
+
+    Reference: Herbrich et al., "Large margin rank boundaries for ordinal regression", 2000.
 
     >>> margin_ranking(jnp.array([2.0, 0.0, 1.5]), jnp.array([2, 1, 1])).mean().item()
     0.25

@@ -50,6 +50,9 @@ def reduce(
 def masked_mean(values: Float[Array, "b"], where: Bool[Array, "b"] | None = None) -> Float[Array, ""]:
     """Returns the mean of the values that count; 0, with zero gradient, where none does.
 
+    Raises:
+      ValueError: as `reduce`.
+
     >>> masked_mean(jnp.array([1.0, 5.0]), jnp.array([True, False])).item()
     1.0
     """

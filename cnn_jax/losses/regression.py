@@ -17,6 +17,11 @@ from cnn_jax.losses.examples import hide, per_example, read
 def mean_squared_error(scores: Float[Array, "b *n"], targets: Array, *, where: Bool[Array, "b"] | None = None) -> Float[Array, "b"]:
     """Returns (s − t)² for each example. Scores and targets are numbers of one shape, in one unit.
 
+    Raises:
+      ValueError: scores are no floats, or targets have another shape.
+
+    Reference: torch's `mse_loss`.
+
     >>> mean_squared_error(jnp.array([1.0, 2.0]), jnp.array([1, 5])).tolist()
     [0.0, 9.0]
     """
@@ -25,6 +30,11 @@ def mean_squared_error(scores: Float[Array, "b *n"], targets: Array, *, where: B
 
 def mean_absolute_error(scores: Float[Array, "b *n"], targets: Array, *, where: Bool[Array, "b"] | None = None) -> Float[Array, "b"]:
     """Returns |s − t| for each example; its gradient is 0 where they agree. Scores and targets are numbers of one shape.
+
+    Raises:
+      ValueError: scores are no floats, or targets have another shape.
+
+    Reference: torch's `l1_loss`.
 
     >>> mean_absolute_error(jnp.array([1.0, 2.0]), jnp.array([1, 5])).tolist()
     [0.0, 3.0]
@@ -78,6 +88,11 @@ def smooth_l1(
 
 def log_cosh(scores: Float[Array, "b *n"], targets: Array, *, where: Bool[Array, "b"] | None = None) -> Float[Array, "b"]:
     """Returns log cosh(s − t): ½·d² for small differences, |d| − log 2 for large. Scores and targets are numbers of one shape.
+
+    Raises:
+      ValueError: scores are no floats, or targets have another shape.
+
+    Reference: Keras' LogCosh.
 
     >>> losses = log_cosh(jnp.array([0.0, 100.0]), jnp.array([0, 0]))
     >>> losses[0].item(), round(losses[1].item(), 3)
@@ -133,6 +148,8 @@ def poisson_nll(
     Raises:
       ValueError: a target is negative (under jit: NaN), without `log_input` a score is (under jit: NaN below −ε), or epsilon is not
         positive.
+
+    Reference: torch's `poisson_nll_loss`.
 
     >>> poisson_nll(jnp.array([0.0, 2.0]), jnp.array([3, 0]), log_input=True)[0].item()
     1.0

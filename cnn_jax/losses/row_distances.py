@@ -47,6 +47,8 @@ def row_cosines(x: Float[Array, "b e"], y: Array, *, epsilon: float = 1e-12) -> 
     Raises:
       ValueError: shapes differ.
 
+    Reference: torch's `cosine_embedding_loss`, which measures so.
+
     >>> row_cosines(jnp.array([[1.0, 0.0]]), jnp.array([[3.0, 4.0]])).round(6).tolist()
     [0.6000000238418579]
     """

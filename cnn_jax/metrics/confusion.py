@@ -9,7 +9,11 @@ from cnn_jax.types import ArrayLike
 
 
 class Confusion(flax.struct.PyTreeNode):
-    """Counts [k, k]: row = true class, column = predicted class."""
+    """Counts [k, k]: row = true class, column = predicted class.
+
+    >>> Confusion(np.array([[3, 1], [0, 4]])).result()["recall"]
+    [0.75, 1.0]
+    """
 
     counts: ArrayLike
 

@@ -6,7 +6,15 @@ import numpy as np
 def nearest_neighbours(embeddings: np.ndarray, *, k: int = 1, block: int = 1024) -> np.ndarray:
     """Returns the indices [n, k] of each row's k nearest other rows (Euclidean), nearest first, ties by index.
 
-    Memory is block × n, whatever n.
+    Memory is block × n.
+
+    Args:
+      embeddings: [n, e].
+      k: from 1 to n − 1.
+      block: rows searched at a time.
+
+    Raises:
+      ValueError: k is not from 1 to n − 1.
 
     >>> nearest_neighbours(np.array([[0.0], [1.0], [3.0]])).tolist()
     [[1], [0], [1]]
@@ -33,6 +41,14 @@ def recall_at_k(embeddings: np.ndarray, labels: np.ndarray, *, k: int = 1) -> fl
     """Returns the share of examples that find one of their class among their k nearest others.
 
     Examples whose label stands alone cannot, and are left out; NaN when all stand alone, or an embedding is not finite.
+
+    Args:
+      embeddings: [n, e].
+      labels: [n].
+      k: from 1 to n − 1.
+
+    Raises:
+      ValueError: k is not from 1 to n − 1.
 
     Reference: Jégou et al., "Product quantization for nearest neighbor search", 2011; Oh Song et al. 2016.
 

@@ -152,6 +152,8 @@ def log_sigmoid(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def softmax(x: Float[Array, "*shape"], *, axis: int = -1) -> Float[Array, "*shape"]:
     """Returns e^x / Σ e^x along an axis: positive numbers that add up to 1.
 
+    Reference: Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990.
+
     >>> softmax(jnp.array([0.0, 0.0, -1e4])).tolist()
     [0.5, 0.5, 0.0]
     """

@@ -38,9 +38,14 @@ def adaptive_average_pool(inputs: Float[Array, "b *space c"], output_size: PerAx
 
 @jax.named_scope("adaptive_max_pool")
 def adaptive_max_pool(inputs: Shaped[Array, "b *space c"], output_size: PerAxis) -> Shaped[Array, "b *sizes c"]:
-    """Returns the maxima of `output_size` bins along each spatial axis; bins, arguments and errors as `adaptive_average_pool`.
+    """Returns the maxima of `output_size` bins along each spatial axis; bins and arguments as `adaptive_average_pool`.
 
     The gradient goes to a bin's first maximum in row-major order. NaN is handed on.
+
+    Raises:
+      ValueError: as `adaptive_average_pool`.
+
+    Reference: that of `adaptive_average_pool`.
 
     >>> adaptive_max_pool(jnp.arange(5.0).reshape(1, 5, 1), 2)[0, :, 0].tolist()
     [2.0, 4.0]

@@ -12,7 +12,17 @@ def output_sizes(
 ) -> tuple[int, ...]:
     """Returns the positions of a convolution or pooling along each axis: ⌈(n + p − k_eff + 1) / s⌉, k_eff = (k − 1)·dilation + 1.
 
-    The same number is ⌊(n + p − k_eff) / s⌋ + 1. Arguments as in `correlate`.
+    The same number is ⌊(n + p − k_eff) / s⌋ + 1.
+
+    Args:
+      sizes: of the input, one for each spatial axis.
+      window: one size for each axis.
+      stride, padding, dilation: as in `correlate`.
+
+    Raises:
+      ValueError: the window does not fit, or a number is out of its range; names the argument and the sizes.
+
+    Reference: Dumoulin & Visin, "A guide to convolution arithmetic for deep learning", 2016.
 
     >>> output_sizes((224, 224), (7, 7), stride=2, padding=3)
     (112, 112)
@@ -37,6 +47,16 @@ def transposed_output_sizes(
 ) -> tuple[int, ...]:
     """Returns the positions of a transposed convolution along each axis: (n − 1)·s + k_eff − pads + output_padding.
 
+    Args:
+      sizes: of the input, one for each spatial axis.
+      window: one size for each axis.
+      stride, padding, output_padding, dilation: as in `transposed_correlate`.
+
+    Raises:
+      ValueError: as `transposed_correlate`.
+
+    Reference: Dumoulin & Visin, "A guide to convolution arithmetic for deep learning", 2016.
+
     >>> transposed_output_sizes((7, 7), (4, 4), stride=2, padding=1)
     (14, 14)
     """
@@ -52,6 +72,13 @@ def transposed_output_sizes(
 def num_weights(window: Sequence[int], c_in: int, c_out: int, *, groups: int = 1) -> int:
     """Returns the weights of a convolution, biases not among them: k_h · k_w · c_in / groups · c_out.
 
+    Args:
+      window: one size for each axis.
+      c_in, c_out: channels that come in and go out.
+
+    Raises:
+      ValueError: a number of channels is below 1, or the groups do not divide both.
+
     >>> num_weights((3, 3), 64, 128)
     73728
     """
@@ -63,7 +90,16 @@ def num_weights(window: Sequence[int], c_in: int, c_out: int, *, groups: int = 1
 
 
 def num_neurons(sizes: Sequence[int], window: Sequence[int], c_out: int, **geometry) -> int:
-    """Returns the output values of a convolution for one example: positions · c_out. Geometry as in `output_sizes`.
+    """Returns the output values of a convolution for one example: positions · c_out.
+
+    Args:
+      sizes: of the input, one for each spatial axis.
+      window: one size for each axis.
+      c_out: channels that go out.
+      geometry: stride, padding and dilation, as in `output_sizes`.
+
+    Raises:
+      ValueError: c_out is below 1; else as `output_sizes`.
 
     >>> num_neurons((32, 32), (5, 5), 6)
     4704
@@ -78,6 +114,13 @@ def num_macs(sizes: Sequence[int], window: Sequence[int], c_in: int, c_out: int,
 
     It is the usual count of papers; a FLOP count is twice that.
 
+    Args:
+      sizes, window, geometry: as in `output_sizes`.
+      c_in, c_out, groups: as in `num_weights`.
+
+    Raises:
+      ValueError: as `output_sizes` and `num_weights`.
+
     >>> num_macs((224, 224), (7, 7), 3, 64, stride=2, padding=3)
     118013952
     """
@@ -90,6 +133,13 @@ def num_connections(
     """Returns the edges of a convolution's graph: pairs of an output neuron and an input value, and one for each neuron's bias.
 
     Taps that fall on padding join nothing and are not counted; without padding and bias it equals `num_macs`.
+
+    Args:
+      sizes, window, geometry: as in `output_sizes`.
+      c_in, c_out, groups: as in `num_weights`.
+
+    Raises:
+      ValueError: as `output_sizes` and `num_weights`.
 
     Reference: LeCun et al., 1998: layer C1 of LeNet-5 has 122,304 connections and 156 weights.
 
@@ -107,7 +157,11 @@ def num_connections(
 
 
 def real_taps(size: int, window: int, stride: int, dilation: int, outputs: int, pads: tuple[int, int]) -> int:
-    """Returns, along one axis, the pairs of an output position and a tap of its window that lies inside the input.
+    """Returns the pairs of an output position and a tap of its window that lies inside the input, along one axis.
+
+    Args:
+      size, window, stride, dilation, outputs: of that axis.
+      pads: positions added (before, after).
 
     >>> real_taps(3, 3, 1, 1, 3, (1, 1))
     7

@@ -140,6 +140,9 @@ def as_kernel(values) -> Float[Array, "h w"]:
 def distances(sigma: float, size: int | None) -> np.ndarray:
     """Returns the distances of `size` pixels in a row from their middle; those up to 4σ where size is None.
 
+    Raises:
+      ValueError: sigma is not positive and finite, or size below 1.
+
     >>> distances(0.5, None).tolist(), distances(1.0, 2).tolist()
     ([-2.0, -1.0, 0.0, 1.0, 2.0], [-0.5, 0.5])
     """
@@ -152,6 +155,9 @@ def distances(sigma: float, size: int | None) -> np.ndarray:
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the distance to the right of, and below, the middle, for each of size × size pixels.
 
+    Raises:
+      ValueError: size is below 1.
+
     >>> [axis.tolist() for axis in grid(2)]
     [[[-0.5, 0.5], [-0.5, 0.5]], [[-0.5, -0.5], [0.5, 0.5]]]
     """
@@ -162,6 +168,9 @@ def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def neighbourhood(neighbours: int) -> np.ndarray:
     """Returns 3 × 3 values: 1 for each of the 4 or 8 neighbours of the middle, 0 elsewhere.
+
+    Raises:
+      ValueError: neighbours is neither 4 nor 8.
 
     >>> neighbourhood(4).tolist()
     [[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]

@@ -79,6 +79,9 @@ def convolve(
     It is `correlate` with the kernel mirrored along each spatial axis, and takes the same options. Unlike correlation it
     is commutative and associative. The output at i lines up with the same window of the input as correlation's.
 
+    Raises:
+      ValueError: as `correlate`.
+
     >>> import jax.numpy as jnp
     >>> signal, kernel = jnp.array([1.0, 0.0, 0.0, 2.0]), jnp.array([1.0, 10.0])
     >>> [f(signal.reshape(1, 4, 1), kernel.reshape(2, 1, 1), padding=1)[0, :, 0].tolist() for f in (convolve, correlate)]
@@ -95,6 +98,11 @@ def depthwise_correlate(
     Args:
       kernel: [*window, c, m]: m kernels (the multiplier) for each of the c channels.
       options: those of `correlate`, but `groups`.
+
+    Raises:
+      ValueError: the kernel has another rank, or is not for the inputs' channels; else as `correlate`.
+
+    Reference: Howard et al., "MobileNets", 2017.
 
     >>> import jax.numpy as jnp
     >>> depthwise_correlate(jnp.ones((1, 3, 2)), jnp.array([[[1.0], [10.0]], [[2.0], [20.0]]])).tolist()
@@ -120,6 +128,9 @@ def separable_correlate(
       depthwise_kernel: [*window, c_in, m].
       pointwise_kernel: [c_in · m, c_out].
       options: of the depthwise part, as in `correlate`.
+
+    Raises:
+      ValueError: as `depthwise_correlate` and `correlate`.
 
     Reference: Chollet, "Xception", 2016.
 
@@ -155,6 +166,11 @@ def transposed_correlate(
       output_padding: positions added at the end of each axis, fewer than stride or dilation: several input sizes of a strided
         correlation share one output size, and this says which is meant.
 
+    Raises:
+      ValueError: as `correlate`; or the output padding is ambiguous, or nothing is left of the output.
+
+    Reference: that of `correlate`, chapter 4.
+
     >>> import jax.numpy as jnp
     >>> transposed_correlate(jnp.array([1.0, 2.0]).reshape(1, 2, 1), jnp.ones((3, 1, 1)), stride=2)[0, :, 0].tolist()
     [1.0, 1.0, 3.0, 2.0, 2.0]
@@ -173,6 +189,13 @@ def transposed_correlate(
 def transposed_padding(padding: Padding, sizes, window, stride, dilation) -> list[tuple[int, int]]:
     """Returns what `transposed_correlate` cuts off each end of each axis.
 
+    Args:
+      padding: as in `transposed_correlate`.
+      sizes, window, stride, dilation: one number for each axis.
+
+    Raises:
+      ValueError: padding is an unknown word; else as `explicit_padding`.
+
     >>> transposed_padding("SAME", (4,), (3,), (2,), (1,))
     [(0, 1)]
     """
@@ -188,9 +211,15 @@ def transposed_padding(padding: Padding, sizes, window, stride, dilation) -> lis
 
 
 def check_transposed(sizes, window, stride, dilation, output_padding, cut) -> None:
-    """Refuses a transposed convolution whose output padding is ambiguous, or whose padding leaves no output; one number for each axis.
+    """Raises ValueError where a transposed convolution's output padding is ambiguous, or its padding leaves no output.
 
-    >>> check_transposed((4,), (3,), (2,), (1,), (1,), ((1, 1),))
+    Args:
+      sizes, window, stride, dilation, output_padding: one number for each axis.
+      cut: (before, after) for each axis, as from `transposed_padding`.
+
+    >>> check_transposed((4,), (3,), (2,), (1,), (2,), ((1, 1),))
+    Traceback (most recent call last):
+    ValueError: output_padding=(2,) must be smaller than the stride (2,) or the dilation (1,)
     """
     for n, k, s, d, e, (before, after) in zip(sizes, window, stride, dilation, output_padding, cut, strict=True):
         if e and e >= max(s, d):

@@ -24,6 +24,8 @@ def squared_distances(x: Float[Array, "m e"], y: Float[Array, "n e"]) -> Float[A
 def euclidean_distances(x: Float[Array, "m e"], y: Float[Array, "n e"]) -> Float[Array, "m n"]:
     """Returns ‖x_i − y_j‖ for every pair, with gradient 0, not NaN, where the two coincide.
 
+    Reference: torch's `cdist`.
+
     >>> euclidean_distances(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]])).tolist()
     [[5.0]]
     """
@@ -37,6 +39,8 @@ def unit_length(x: Float[Array, "*b e"], *, epsilon: float = 1e-12) -> Float[Arr
 
     Half precision is computed with in float32. In float16 ε is at least 6e-5, its least normal number, so that the
     gradient of zero is finite there too.
+
+    Reference: torch's `normalize`.
 
     >>> unit_length(jnp.array([3.0, 4.0])).tolist()
     [0.6000000238418579, 0.800000011920929]

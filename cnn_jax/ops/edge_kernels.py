@@ -37,6 +37,9 @@ def sobel(*, axis: Axis = "x") -> Float[Array, "3 3"]:
 def prewitt(*, axis: Axis = "x") -> Float[Array, "3 3"]:
     """Returns Prewitt's derivative: as `sobel`, with 1 1 1 across. Divide by 6 for a derivative.
 
+    Raises:
+      ValueError: axis is neither "x" nor "y".
+
     Reference: Prewitt, "Object enhancement and extraction", 1970.
 
     >>> prewitt(axis="y").tolist()
@@ -47,6 +50,9 @@ def prewitt(*, axis: Axis = "x") -> Float[Array, "3 3"]:
 
 def scharr(*, axis: Axis = "x") -> Float[Array, "3 3"]:
     """Returns Scharr's derivative: as `sobel`, with 3 10 3 across, nearly the same in all directions. Divide by 32 for a derivative.
+
+    Raises:
+      ValueError: axis is neither "x" nor "y".
 
     Reference: Scharr, "Optimale Operatoren in der Digitalen Bildverarbeitung", 2000.
 

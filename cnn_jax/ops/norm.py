@@ -44,6 +44,8 @@ def batch_moments(
     Raises:
       ValueError: `where` is not of one boolean an example, `shift` not of one number a channel.
 
+    Reference: Chan, Golub & LeVeque, "Algorithms for computing the sample variance", 1983.
+
     >>> x = jnp.array([[1.0], [3.0], [99.0]])
     >>> mean, var = batch_moments(x, jnp.zeros(1), where=jnp.array([True, True, False]))
     >>> mean.item(), var.item()

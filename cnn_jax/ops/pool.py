@@ -134,6 +134,8 @@ def l2_pool(
     Raises:
       ValueError: as `max_pool`.
 
+    Reference: that of `lp_pool`.
+
     >>> l2_pool(jnp.array([3.0, -4.0, 0.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [5.0, 0.0]
     """
@@ -143,6 +145,9 @@ def l2_pool(
 @jax.named_scope("global_average_pool")
 def global_average_pool(inputs: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
     """Returns the mean over all spatial axes.
+
+    Raises:
+      ValueError: the inputs have no spatial axis, more than three, or an empty one.
 
     Reference: Lin, Chen & Yan, "Network in network", 2013.
 
@@ -156,6 +161,9 @@ def global_average_pool(inputs: Float[Array, "b *space c"]) -> Float[Array, "b c
 def global_max_pool(inputs: Shaped[Array, "b *space c"]) -> Shaped[Array, "b c"]:
     """Returns the maximum over all spatial axes; its gradient goes to the first one in row-major order. NaN is handed on.
 
+    Raises:
+      ValueError: the inputs have no spatial axis, more than three, or an empty one.
+
     Reference: Oquab et al., "Is object localization for free?", 2015.
 
     >>> global_max_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
@@ -168,7 +176,12 @@ def global_max_pool(inputs: Shaped[Array, "b *space c"]) -> Shaped[Array, "b c"]
 
 @jax.named_scope("global_average_max_pool")
 def global_average_max_pool(inputs: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
-    """Returns half the sum of the mean and the maximum over all spatial axes, timm's "avgmax".
+    """Returns half the sum of the mean and the maximum over all spatial axes.
+
+    Raises:
+      ValueError: the inputs have no spatial axis, more than three, or an empty one.
+
+    Reference: timm's global pooling "avgmax".
 
     >>> global_average_max_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
     [[4.5, 5.5]]

@@ -111,6 +111,8 @@ def hard_tanh(x: Float[Array, "*shape"], *, low: float = -1.0, high: float = 1.0
     Raises:
       ValueError: low is not below high.
 
+    Reference: Collobert, "Large scale machine learning", 2004.
+
     >>> hard_tanh(jnp.array([-2.0, 0.5, 3.0])).tolist()
     [-1.0, 0.5, 1.0]
     """
@@ -124,6 +126,8 @@ def hard_tanh(x: Float[Array, "*shape"], *, low: float = -1.0, high: float = 1.0
 @in_float32
 def hard_sigmoid(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Returns min(max(x + 3, 0), 6) / 6.
+
+    Reference: Howard et al., "Searching for MobileNetV3", 2019; Keras 2 had another one, 0.2·x + 0.5 cut to [0, 1].
 
     >>> hard_sigmoid(jnp.array([-4.0, 0.0, 4.0])).tolist()
     [0.0, 0.5, 1.0]

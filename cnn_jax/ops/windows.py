@@ -18,7 +18,12 @@ FEW = 32
 
 
 class Walk(NamedTuple):
-    """The windows over the spatial axes of padded inputs; one number for each axis."""
+    """The windows over the spatial axes of padded inputs; one number for each axis.
+
+    >>> walk = Walk(window=(3,), stride=(2,), dilation=(1,))
+    >>> walk.places((7,)), list(walk.offsets())
+    ((3,), [(0,), (1,), (2,)])
+    """
 
     window: tuple[int, ...]
     stride: tuple[int, ...]

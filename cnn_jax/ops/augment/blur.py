@@ -41,6 +41,9 @@ def gaussian_blur(
 def default_radius(sigma: float) -> int:
     """Returns four deviations in whole pixels, where scipy cuts too.
 
+    Args:
+      sigma: in pixels.
+
     >>> default_radius(1.0), default_radius(0.1)
     (4, 0)
     """
@@ -49,6 +52,10 @@ def default_radius(sigma: float) -> int:
 
 def smooth(image: Float[Array, "h w c"], sigma: Scalar, radius: int) -> Float[Array, "_ _ c"]:
     """Returns the places of the image that are `radius` from its border, smoothed along both axes, in at least float32.
+
+    Args:
+      sigma: deviation in pixels; so small a one as 0 changes nothing.
+      radius: of the kernel of 2·radius + 1 taps, in pixels.
 
     >>> smooth(jnp.ones((5, 4, 1)), 1.0, 1).shape
     (3, 2, 1)
@@ -76,6 +83,9 @@ def random_blur(
 
     The borders are mirrored, again and again where the image is smaller than the kernel.
 
+    Raises:
+      ValueError: sigma is no pair in order of numbers that are not negative; else as `chance.each`.
+
     Reference: Chen et al., "A Simple Framework for Contrastive Learning", 2020, appendix A, with probability ½.
 
     >>> random_blur(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
@@ -96,6 +106,11 @@ def adjust_sharpness(images: Float[Array, "*b h w c"], factor: Scalar) -> Float[
 
     Smoothed is `soften`ed.
 
+    Raises:
+      ValueError: the images are not [*b, h, w, c] floats.
+
+    Reference: Pillow's ImageEnhance.Sharpness, torchvision's `adjust_sharpness`.
+
     >>> dot = jnp.zeros((3, 3, 1)).at[1, 1].set(0.5)
     >>> adjust_sharpness(dot, 2.0)[1, 1].item() > 0.5
     True
@@ -105,6 +120,11 @@ def adjust_sharpness(images: Float[Array, "*b h w c"], factor: Scalar) -> Float[
 
 def soften(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     """Returns the images under Pillow's filter [[1, 1, 1], [1, 5, 1], [1, 1, 1]] / 13; the outermost pixels stay.
+
+    Raises:
+      ValueError: the images are not [*b, h, w, c] floats.
+
+    Reference: Pillow's ImageFilter.SMOOTH.
 
     >>> dot = jnp.zeros((3, 3, 1)).at[1, 1].set(1.0)
     >>> round(soften(dot)[1, 1].item() * 13, 4)
@@ -124,6 +144,11 @@ def random_sharpness(
     key: PRNGKeyArray, images: Float[Array, "b h w c"], *, factor: float = 2.0, probability: float = 0.5, axis_name: str | None = None
 ) -> Float[Array, "b h w c"]:
     """Returns the images, each with its sharpness times `factor` (0 smooth, above 1 sharper) with the given probability.
+
+    Raises:
+      ValueError: an option is out of its range, or the images are not [b, h, w, c] floats.
+
+    Reference: torchvision's RandomAdjustSharpness.
 
     >>> random_sharpness(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)

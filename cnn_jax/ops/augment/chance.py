@@ -25,6 +25,14 @@ def each(
 ) -> Float[Array, "b _ _ c"]:
     """Returns function(key, image) of every image, each with its own key; with probability 1 − p the image as it was.
 
+    Args:
+      function: (key, image [h, w, c]) -> image.
+      probability: of an image being changed, p.
+      axis_name: the device axis, under pmap only.
+
+    Raises:
+      ValueError: the probability lies outside [0, 1], or the images are not [b, h, w, c] floats.
+
     >>> each(lambda key, image: 1 - image, jax.random.key(0), jnp.zeros((2, 1, 1, 1))).ravel().tolist()
     [1.0, 1.0]
     """
@@ -43,6 +51,9 @@ def each(
 
 def uniform(key: PRNGKeyArray, interval: tuple[Number, ...]) -> Float[Array, ""]:
     """Returns one number from low to high.
+
+    Args:
+      interval: (low, high).
 
     >>> uniform(jax.random.key(0), (2.0, 2.0)).item()
     2.0

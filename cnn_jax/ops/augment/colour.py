@@ -16,6 +16,15 @@ _LUMA = (0.299, 0.587, 0.114)
 def blend(images: Float[Array, "*b h w c"], others: Float[Array, "..."], factor: Scalar) -> Float[Array, "*b h w c"]:
     """Returns factor · image + (1 − factor) · other, clipped to [0, 1], in the image's dtype: above 1 it moves away from the other.
 
+    Args:
+      others: of a shape that broadcasts to the images'.
+      factor: 0 gives the others, 1 the images.
+
+    Raises:
+      ValueError: the images are not [*b, h, w, c] floats.
+
+    Reference: Pillow's Image.blend.
+
     >>> blend(jnp.full((1, 1, 1), 0.5), jnp.zeros((1, 1, 1)), 1.5).item()
     0.75
     """
@@ -42,6 +51,9 @@ def grey(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
 def mean_grey(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     """Returns each image's mean in all its pixels: of its `grey` values where it has three channels, else of all values.
 
+    Raises:
+      ValueError: the images are not [*b, h, w, c] floats.
+
     >>> mean_grey(jnp.array([[[0.25], [0.75]]])).ravel().tolist()
     [0.5, 0.5]
     """
@@ -53,6 +65,9 @@ def mean_grey(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
 def adjust_brightness(images: Float[Array, "*b h w c"], factor: Scalar) -> Float[Array, "*b h w c"]:
     """Returns factor · image, clipped: 0 is black, 1 the image.
 
+    Raises:
+      ValueError: the images are not [*b, h, w, c] floats.
+
     >>> adjust_brightness(jnp.full((1, 1, 1), 0.25), 2.0).item()
     0.5
     """
@@ -63,6 +78,9 @@ def adjust_contrast(images: Float[Array, "*b h w c"], factor: Scalar) -> Float[A
     """Returns factor · image + (1 − factor) · mean, clipped: 0 is even grey, 1 the image.
 
     The mean is `mean_grey`.
+
+    Raises:
+      ValueError: the images are not [*b, h, w, c] floats.
 
     >>> adjust_contrast(jnp.array([[[0.25], [0.75]]]), 2.0).ravel().tolist()
     [0.0, 1.0]
@@ -165,6 +183,11 @@ def random_grey(
     key: PRNGKeyArray, images: Float[Array, "b h w c"], *, probability: float = 0.1, axis_name: str | None = None
 ) -> Float[Array, "b h w c"]:
     """Returns the images, each without colour (`grey`) with the given probability.
+
+    Raises:
+      ValueError: the channels are neither one nor three; else as `chance.each`.
+
+    Reference: torchvision's RandomGrayscale.
 
     >>> random_grey(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)

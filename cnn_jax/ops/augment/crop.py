@@ -54,6 +54,8 @@ def random_crop(
     Raises:
       ValueError: the part is larger than the padded image, or the padding negative.
 
+    Reference: torchvision's RandomCrop.
+
     >>> random_crop(jax.random.key(0), jnp.ones((2, 4, 4, 1)), size=3).shape
     (2, 3, 3, 1)
     """
@@ -103,6 +105,14 @@ def random_resized_crop(
 
     The part covers min_area to 1 of the image's area, with width : height from 1/max_aspect to max_aspect, both uniform
     (the aspect in its logarithm); a side is cut to the image where it would be longer.
+
+    Args:
+      size: of a side of the result, in pixels.
+      min_area: above 0, at most 1.
+      max_aspect: at least 1 and finite.
+
+    Raises:
+      ValueError: an option is out of its range, or the images are not [b, h, w, c] floats.
 
     Reference: Szegedy et al., "Going deeper with convolutions", 2014, section 6.
 

@@ -11,6 +11,11 @@ from cnn_jax.ops.random import example_keys
 def random_flip(key: PRNGKeyArray, images: Float[Array, "b h w c"], *, axis_name: str | None = None) -> Float[Array, "b h w c"]:
     """Returns the images, each mirrored left to right with probability ½.
 
+    Raises:
+      ValueError: the images are not [b, h, w, c] floats.
+
+    Reference: Krizhevsky et al., "ImageNet classification with deep convolutional neural networks", 2012, section 4.1.
+
     >>> random_flip(jax.random.key(0), jnp.ones((2, 4, 4, 1))).shape
     (2, 4, 4, 1)
     """
@@ -26,6 +31,11 @@ def random_vertical_flip(
     key: PRNGKeyArray, images: Float[Array, "b h w c"], *, probability: float = 0.5, axis_name: str | None = None
 ) -> Float[Array, "b h w c"]:
     """Returns the images, each turned upside down with the given probability.
+
+    Raises:
+      ValueError: the probability lies outside [0, 1], or the images are not [b, h, w, c] floats.
+
+    Reference: torchvision's RandomVerticalFlip.
 
     >>> image = jnp.array([1.0, 2.0]).reshape(1, 2, 1, 1)
     >>> random_vertical_flip(jax.random.key(0), image, probability=1.0).ravel().tolist()

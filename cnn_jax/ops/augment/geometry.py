@@ -79,6 +79,9 @@ def random_rotation(
 
     The other arguments are those of `warp.affine_warp`.
 
+    Raises:
+      ValueError: as `random_affine`.
+
     >>> random_rotation(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
@@ -103,6 +106,9 @@ def random_scale(
 
     The other arguments are those of `warp.affine_warp`.
 
+    Raises:
+      ValueError: as `random_affine`.
+
     >>> random_scale(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
@@ -126,6 +132,9 @@ def random_shear(
     """Returns the images, each leaning along x and along y by angles uniform in [−s, s], s the two of `shear` in degrees.
 
     The other arguments are those of `warp.affine_warp`.
+
+    Raises:
+      ValueError: as `random_affine`.
 
     >>> random_shear(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)

@@ -15,6 +15,11 @@ def random_noise(
 ) -> Float[Array, "b h w c"]:
     """Returns the images with Gaussian noise of that standard deviation added to every value, clipped to [0, 1].
 
+    Raises:
+      ValueError: the deviation is negative or not finite; else as `chance.each`.
+
+    Reference: torchvision's GaussianNoise.
+
     >>> random_noise(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
@@ -88,7 +93,10 @@ def cutout(
     """Returns the images, each with a square of size × size covered, its middle at any pixel, so that it may reach over the border.
 
     Args:
-      size: 16 was best on CIFAR-10, 8 on CIFAR-100, 20 on SVHN, all of 32×32 pixels.
+      size: in pixels; 16 was best on CIFAR-10, 8 on CIFAR-100, 20 on SVHN, all of 32×32 pixels.
+
+    Raises:
+      ValueError: size is no whole number of at least 1; else as `chance.each`.
 
     Reference: DeVries & Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017.
 
@@ -108,6 +116,10 @@ def cutout(
 
 def inside(shape: tuple[int, int], top, left, bottom, right) -> jax.Array:
     """Returns a mask [h, w, 1] of the pixels in rows top to bottom − 1 and columns left to right − 1.
+
+    Args:
+      shape: (h, w).
+      top, left, bottom, right: whole numbers, which may be traced, and lie outside.
 
     >>> inside((2, 3), 0, 1, 1, 3)[..., 0].tolist()
     [[False, True, True], [False, False, False]]

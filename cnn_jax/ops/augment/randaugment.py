@@ -135,6 +135,9 @@ def operate(
 
     As Pillow does, shears hold the upper left corner in place; as torchvision does, translations are by whole pixels.
 
+    Raises:
+      ValueError: the channels are neither one nor three, or the interpolation is unknown.
+
     >>> amounts = Amounts(0.3, (4.0, 4.0), 30.0, 0.9, 4)
     >>> image = jnp.array([1.0, 0.5]).reshape(1, 2, 1)
     >>> operate(image, jnp.array(3), jnp.array(0.25), jnp.array(1.0), amounts).ravel().tolist()

@@ -10,6 +10,9 @@ from cnn_jax.ops.augment.chance import Scalar, check_between, check_images, chec
 def invert(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     """Returns 1 − image.
 
+    Raises:
+      ValueError: the images are not [*b, h, w, c] floats.
+
     >>> invert(jnp.full((1, 1, 1), 0.25)).item()
     0.75
     """
@@ -19,6 +22,11 @@ def invert(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
 
 def solarize(images: Float[Array, "*b h w c"], threshold: Scalar) -> Float[Array, "*b h w c"]:
     """Returns the images with values at or above the threshold inverted.
+
+    Raises:
+      ValueError: the images are not [*b, h, w, c] floats.
+
+    Reference: Pillow's ImageOps.solarize.
 
     >>> solarize(jnp.array([[[0.25], [0.75]]]), 0.5).ravel().tolist()
     [0.25, 0.25]
@@ -32,6 +40,8 @@ def posterize(images: Float[Array, "*b h w c"], bits: Scalar) -> Float[Array, "*
 
     Raises:
       ValueError: bits, if known when the function is traced, is not from 0 to 8.
+
+    Reference: Pillow's ImageOps.posterize.
 
     >>> (posterize(jnp.array([[[200 / 255]]]), 2) * 255).round().item()
     192.0
@@ -48,6 +58,11 @@ def equalize(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
 
     With n(v) pixels at level v and step = (pixels − n(highest level)) // 255, v becomes (Σ_{u<v} n(u) + step // 2) // step; a
     channel whose step is 0 (fewer than 255 pixels, or all but one level) stays.
+
+    Raises:
+      ValueError: the images are not [*b, h, w, c] floats.
+
+    Reference: Pillow's ImageOps.equalize.
 
     >>> ramp = jnp.repeat(jnp.linspace(0, 0.5, 128), 8).reshape(32, 32, 1)
     >>> equalize(ramp).max().round(3).item()
@@ -76,6 +91,11 @@ def autocontrast(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
 
     A channel of one value stays.
 
+    Raises:
+      ValueError: the images are not [*b, h, w, c] floats.
+
+    Reference: Pillow's ImageOps.autocontrast.
+
     >>> autocontrast(jnp.array([[[0.25], [0.5], [0.75]]])).ravel().tolist()
     [0.0, 0.5, 1.0]
     """
@@ -90,6 +110,11 @@ def random_invert(
 ) -> Float[Array, "b h w c"]:
     """Returns the images, each inverted with the given probability.
 
+    Raises:
+      ValueError: the probability lies outside [0, 1], or the images are not [b, h, w, c] floats.
+
+    Reference: torchvision's RandomInvert.
+
     >>> random_invert(jax.random.key(0), jnp.ones((1, 1, 1, 1)), probability=1.0).item()
     0.0
     """
@@ -100,6 +125,11 @@ def random_solarize(
     key: PRNGKeyArray, images: Float[Array, "b h w c"], *, threshold: float = 0.5, probability: float = 0.5, axis_name: str | None = None
 ) -> Float[Array, "b h w c"]:
     """Returns the images, each with values at or above the threshold inverted with the given probability.
+
+    Raises:
+      ValueError: the threshold lies outside [0, 1]; else as `chance.each`.
+
+    Reference: torchvision's RandomSolarize.
 
     >>> random_solarize(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
@@ -113,6 +143,11 @@ def random_posterize(
 ) -> Float[Array, "b h w c"]:
     """Returns the images, each with so many bits a channel, of eight, with the given probability.
 
+    Raises:
+      ValueError: bits is no whole number from 0 to 8; else as `chance.each`.
+
+    Reference: torchvision's RandomPosterize.
+
     >>> random_posterize(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
@@ -125,6 +160,11 @@ def random_equalize(
 ) -> Float[Array, "b h w c"]:
     """Returns the images, each with its histogram made even (`equalize`) with the given probability.
 
+    Raises:
+      ValueError: the probability lies outside [0, 1], or the images are not [b, h, w, c] floats.
+
+    Reference: torchvision's RandomEqualize.
+
     >>> random_equalize(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
@@ -135,6 +175,11 @@ def random_autocontrast(
     key: PRNGKeyArray, images: Float[Array, "b h w c"], *, probability: float = 0.5, axis_name: str | None = None
 ) -> Float[Array, "b h w c"]:
     """Returns the images, each stretched to the full range (`autocontrast`) with the given probability.
+
+    Raises:
+      ValueError: the probability lies outside [0, 1], or the images are not [b, h, w, c] floats.
+
+    Reference: torchvision's RandomAutocontrast.
 
     >>> random_autocontrast(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)

@@ -141,6 +141,9 @@ def perspective_warp(
 
     Where the third is not positive lies what is beyond the horizon: it counts as far outside. The arguments are `affine_warp`'s.
 
+    Raises:
+      ValueError: as `affine_warp`.
+
     >>> image = jnp.arange(9.0).reshape(3, 3, 1)
     >>> perspective_warp(image, 2 * jnp.eye(3))[1].ravel().tolist()
     [3.0, 4.0, 5.0]
@@ -167,6 +170,9 @@ def rotate(
 
     The arguments are `affine_warp`'s.
 
+    Raises:
+      ValueError: as `affine_warp`.
+
     >>> rotate(jnp.array([[1.0, 2.0], [3.0, 4.0]])[..., None], 90.0)[..., 0].tolist()
     [[2.0, 4.0], [1.0, 3.0]]
     """
@@ -185,6 +191,9 @@ def displace(
 
     Args:
       field: (rows, columns) in pixels. The other arguments are `affine_warp`'s.
+
+    Raises:
+      ValueError: the field has another shape; else as `affine_warp`.
 
     >>> one_row_down = jnp.broadcast_to(jnp.array([1.0, 0.0]), (2, 1, 2))
     >>> displace(jnp.array([1.0, 2.0]).reshape(2, 1, 1), one_row_down).ravel().tolist()
