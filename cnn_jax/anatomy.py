@@ -62,13 +62,28 @@ class _Call(NamedTuple):
 
 
 def anatomy(model: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
-    """Returns the model's layers in the order they are computed at inference, for one example of `input_shape` [*space, c]."""
+    """Returns the model's layers in the order they are computed at inference, for one example of `input_shape` [*space, c].
+
+    Raises:
+      ValueError: the model does not take inputs of that shape.
+
+    >>> from cnn_jax.models.lenet import LeNet5Modern
+    >>> [(layer.path, layer.num_params) for layer in anatomy(LeNet5Modern(num_outputs=10), (32, 32, 1))][:4]
+    [('conv1', 156), ('max_pool', 0), ('conv2', 2416), ('max_pool', 0)]
+    """
     records, calls, params = _trace(model, input_shape)
     return list(_rows(records, calls, params))
 
 
 def field_of(model: nn.Module, input_shape: tuple[int, ...], path: str) -> tuple[Along, ...]:
     """Returns what one output of the module at `path` sees along each spatial axis of the input.
+
+    Args:
+      input_shape: of one example, [*space, c].
+      path: of a module, such as "stage2_block1/conv1".
+
+    Raises:
+      ValueError: the model has no module of that path; offers the nearest, then all.
 
     >>> from cnn_jax.models.lenet import LeNet5
     >>> [along.size for along in field_of(LeNet5(num_outputs=10), (32, 32, 1), "c3")]

@@ -51,6 +51,11 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
 
     Raises:
       UserError: a name, an option or a combination that does not work; says which, and what would.
+
+    >>> from cnn_jax.experiment import About, Spec
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("generated"))
+    >>> build(mine).outputs
+    'logits'
     """
     check(experiment)
     dataset = _call(experiment.dataset, "dataset")

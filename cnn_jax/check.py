@@ -16,6 +16,14 @@ def resolve(experiment: Experiment) -> Experiment:
     """Returns the experiment with every option written out, defaults included.
 
     So it is saved: another default in a later version must not change what a workdir holds.
+
+    Raises:
+      UserError: as `check`.
+
+    >>> from cnn_jax.experiment import About
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("generated"))
+    >>> mine.optimizer, resolve(mine).optimizer
+    (sgd(learning_rate=0.1), sgd(learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=0.0))
     """
 
     def full(spec: Spec, field: str) -> Spec:
@@ -29,19 +37,40 @@ def resolve(experiment: Experiment) -> Experiment:
 
 
 def label(spec: Spec, field: str) -> str:
-    """Returns a metric's name in logs and tables: top_k with k=5 is "top_5"."""
+    """Returns a metric's name in logs and tables: top_k with k=5 is "top_5".
+
+    Args:
+      field: of the experiment, "metrics" or "retrieval".
+
+    >>> label(Spec("top_k", k=5), "metrics"), label(Spec("accuracy"), "metrics")
+    ('top_5', 'accuracy')
+    """
     k = option(spec, field, "k")
     return spec.name if k is None else spec.name.removesuffix("_k") + f"_{k}"
 
 
 def option(spec: Spec, field: str, name: str) -> Any:
-    """Returns the value of a spec's option, its default where it is not set, None where there is no such option."""
+    """Returns the value of a spec's option, its default where it is not set, None where there is no such option.
+
+    Args:
+      field: of the experiment, such as "optimizer": a key of `registry.BY_FIELD`.
+
+    >>> option(Spec("sgd"), "optimizer", "momentum"), option(Spec("sgd", momentum=0.5), "optimizer", "momentum")
+    (0.9, 0.5)
+    """
     known = options(BY_FIELD[field][spec.name])
     return spec.kwargs.get(name, known[name].default if name in known else None)
 
 
 def check(experiment: Experiment) -> None:
-    """Raises UserError unless every name is registered, every option known and of its type, every number in range."""
+    """Raises UserError unless every name is registered, every option known and of its type, every number in range.
+
+    >>> from cnn_jax.experiment import About
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("generated"), seed=-1)
+    >>> check(mine)
+    Traceback (most recent call last):
+    cnn_jax.errors.UserError: seed=-1 must be from 0 to 4294967295 (2³² − 1).
+    """
     hints = typing.get_type_hints(Experiment)
     for field in dataclasses.fields(experiment):
         value = getattr(experiment, field.name)

@@ -19,7 +19,16 @@ from cnn_jax.types import PyTree
 
 
 def count_params(experiment: Experiment) -> int:
-    """Returns the number of learned parameters."""
+    """Returns the number of learned parameters.
+
+    Raises:
+      UserError: as `build.build`.
+
+    >>> from cnn_jax.experiment import About
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("generated"))
+    >>> count_params(mine)
+    60000
+    """
     built = build(experiment)
     return sum(layer.num_params for layer in anatomy(built.model, built.dataset.input_shape))
 
@@ -30,6 +39,9 @@ def description(experiment: Experiment, registered: Experiment, command: str) ->
     Args:
       registered: the experiment before `--set`, to show the difference.
       command: what starts the training.
+
+    Raises:
+      UserError: as `build.build`.
     """
     experiment = resolve(experiment)
     built = build(experiment)

@@ -18,8 +18,15 @@ _ENERGY = 0.95  # of the squared gradient: where the effective field is said to 
 def last_feature_map(model: nn.Module, input_shape: tuple[int, ...]) -> str:
     """Returns the name of the last layer whose output still has spatial axes.
 
+    Args:
+      input_shape: of one example, [*space, c].
+
     Raises:
       ValueError: there is none.
+
+    >>> from cnn_jax.models.lenet import LeNet5Modern
+    >>> last_feature_map(LeNet5Modern(num_outputs=10), (32, 32, 1))
+    'conv2'
     """
     maps = [name for name, shape in feature_names(model, input_shape).items() if len(shape) == len(input_shape)]
     if not maps:
@@ -34,9 +41,19 @@ def effective_field(model: nn.Module, variables: PyTree, images: jax.Array, laye
     input channels.
 
     Args:
+      variables: of the model, `params` and perhaps `batch_stats`.
       images: [b, *space, c]; the field depends on them where the network is not linear.
 
+    Raises:
+      ValueError: the model has no such layer, as `features.apply_with_features`.
+
     Reference: Luo et al., "Understanding the effective receptive field in deep convolutional neural networks", 2016.
+
+    >>> from cnn_jax.models.googlenet import ConvUnit
+    >>> model, images = ConvUnit(features=4, window=(3, 3)), jnp.ones((1, 8, 8, 1))
+    >>> field = effective_field(model, model.init(jax.random.key(0), images, train=False), images, "conv", jax.random.key(1))
+    >>> field.shape, (field > 0).sum().item()  # 3 × 3
+    ((8, 8), 9)
     """
 
     def centre(images):

@@ -126,12 +126,16 @@ def restore(workdir: Path, built: Built, parallel: Parallel, *, step: int | None
 
 
 def restored(workdir: Path, experiment: Experiment, *, step: int | None) -> PyTree:
-    """Returns the variables that a run is evaluated with, on one device."""
+    """Returns the variables that a run is evaluated with, on one device.
+
+    Raises:
+      UserError: as `restore`.
+    """
     return restore(workdir, build(experiment), make_parallel("jit", 1), step=step)[1].eval_variables
 
 
 def restore_target(built: Built, parallel: Parallel) -> TrainState:
-    """Returns the shapes of the experiment's state, placed as it is to be restored."""
+    """Returns the experiment's first state, placed on the devices as one that is restored is to be."""
     init = partial(init_state, built.model, built.tx, built.dataset.input_shape, built.experiment.seed)
     with_ema = built.experiment.ema_decay is not None
     return parallel.make(partial(init, with_ema=with_ema))
@@ -153,7 +157,21 @@ def evaluation_tables(evaluation: Evaluation, built: Built) -> Group:
 
 
 def write_predictions(path: Path, evaluation: Evaluation, outputs: str) -> None:
-    """Writes a line an example: its label and what the model made of it."""
+    """Writes a line an example: its label and what the model made of it.
+
+    Args:
+      outputs: what the model ends in: "logits", "embeddings" or "scores".
+
+    Raises:
+      OSError: the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_predictions(Path(folder, "predictions.csv"), Evaluation({}, np.array([0.5]), np.array([1]), 1), "scores")
+    ...     print(Path(folder, "predictions.csv").read_text())
+    index,target,score
+    0,1,0.5
+    """
     header, rows = {"logits": _class_rows, "embeddings": _neighbour_rows, "scores": _score_rows}[outputs](evaluation)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

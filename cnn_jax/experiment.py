@@ -70,7 +70,12 @@ class About:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """Everything that decides a run's numbers, as plain values. Steps are counted in updates of the parameters."""
+    """Everything that decides a run's numbers, as plain values. Steps are counted in updates of the parameters.
+
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("digits"))
+    >>> mine.batch_size, mine.loss
+    (128, softmax_cross_entropy())
+    """
 
     name: str  # the registry's key, and the name of the file
     about: About
@@ -105,7 +110,12 @@ _LISTS = ("augment", "mix", "metrics", "retrieval")
 
 
 def to_json(experiment: Experiment) -> str:
-    """Returns the experiment as indented JSON, read back by `from_json`."""
+    """Returns the experiment as indented JSON, read back by `from_json`.
+
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("digits"))
+    >>> to_json(mine).splitlines()[1]
+    '  "name": "mine",'
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, Spec):
@@ -122,8 +132,15 @@ def to_json(experiment: Experiment) -> str:
 def from_json(text: str, source: str = "experiment.json") -> Experiment:
     """Returns the experiment written by `to_json`.
 
+    Args:
+      source: what to call the text in the error.
+
     Raises:
       UserError: the text is not JSON, or not of this version's form; names `source` and the field.
+
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("digits"))
+    >>> from_json(to_json(mine)) == mine
+    True
     """
     try:
         fields = json.loads(text)
@@ -189,7 +206,12 @@ def _flatten_spec(prefix: str, spec: Spec, flat: dict[str, Any], name: bool = Tr
 
 
 def differences(old: Experiment, new: Experiment) -> list[tuple[str, Any, Any]]:
-    """Returns (dotted key, old value, new value) for each setting that differs; None stands for "not set"."""
+    """Returns (dotted key, old value, new value) for each setting that differs; None stands for "not set".
+
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("digits"))
+    >>> differences(mine, dataclasses.replace(mine, batch_size=64))
+    [('batch_size', 128, 64)]
+    """
     before, after = flatten(old), flatten(new)
     keys = [*before, *(k for k in after if k not in before)]
     return [(k, before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)]

@@ -27,9 +27,9 @@ def apply_with_features(
       ValueError: the model has no module of that name; offers the nearest.
 
     >>> from cnn_jax.models.resnet import resnet8
-    >>> model = resnet8(num_outputs=10)
-    >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)), train=False)
-    >>> outputs, features = apply_with_features(model, variables, jnp.zeros((2, 8, 8, 1)), ["stage2_block1"])
+    >>> model, images = resnet8(num_outputs=10), jnp.zeros((2, 8, 8, 1))
+    >>> variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+    >>> outputs, features = jax.eval_shape(partial(apply_with_features, model, names=["stage2_block1"]), variables, images)
     >>> outputs.shape, features["stage2_block1"].shape
     ((2, 10), (2, 4, 4, 32))
     """
@@ -92,7 +92,8 @@ def replace_head(variables: PyTree, fresh: PyTree) -> PyTree:
       ValueError: the networks differ in more than their heads; names the first difference.
 
     >>> from cnn_jax.models.resnet import resnet8
-    >>> old, new = (resnet8(num_outputs=n).init(jax.random.key(n), jnp.zeros((1, 8, 8, 1)), train=False) for n in (10, 3))
+    >>> inits = (partial(resnet8(num_outputs=n).init, train=False) for n in (10, 3))
+    >>> old, new = (jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 8, 8, 1))) for init in inits)
     >>> replace_head(old, new)["params"]["head"]["bias"].shape
     (3,)
     """
@@ -112,6 +113,12 @@ def adapt_inputs(kernel: jax.Array, channels: int) -> jax.Array:
 
     Args:
       kernel: [*window, c_in, features].
+      channels: of the new inputs, at least 1.
+
+    Raises:
+      ValueError: channels is below 1.
+
+    Reference: timm's `adapt_input_conv`, which keeps that response only where one number divides the other.
 
     >>> adapt_inputs(jnp.ones((3, 3, 3, 8)), 1).shape
     (3, 3, 1, 8)

@@ -8,7 +8,11 @@ from typing import NamedTuple
 
 
 class Along(NamedTuple):
-    """An array axis that runs along spatial axis `space` of the input: its index i sees [low + i·jump, high + i·jump]."""
+    """An array axis that runs along spatial axis `space` of the input: its index i sees [low + i·jump, high + i·jump].
+
+    >>> Along(0, jump=Fraction(2), low=Fraction(-1), high=Fraction(1)).size
+    3
+    """
 
     space: int
     jump: Fraction
@@ -82,7 +86,19 @@ def _everything(field: Field, shape: tuple[int, ...]) -> dict[int, tuple[Fractio
 
 
 def elementwise(eqn, seen, shape) -> Field:
-    """Returns the field of an operation on positions; an axis of size one is seen by all positions it is spread over."""
+    """Returns the field of an operation on positions; an axis of size one is seen by all positions it is spread over.
+
+    Args:
+      eqn: of a jaxpr.
+      seen: the fields of its inputs, None for what does not depend on the network's input.
+      shape: of its output.
+
+    >>> import jax
+    >>> eqn = jax.make_jaxpr(lambda x, y: x + y)(jax.numpy.ones(4), jax.numpy.ones(4)).eqns[0]
+    >>> here, further = (Field((Along(0, Fraction(1), Fraction(at), Fraction(at)),), {}) for at in (0, 2))
+    >>> elementwise(eqn, [here, further], (4,)).axes[0].size
+    3
+    """
     parts = []
     for field, atom in zip(seen, eqn.invars, strict=True):
         if field is not None:
@@ -94,7 +110,17 @@ def elementwise(eqn, seen, shape) -> Field:
 
 
 def sees_all(eqn, seen, shape) -> Field:
-    """Returns the field of an operation without a rule: every output may see whatever any input sees."""
+    """Returns the field of an operation without a rule: every output may see whatever any input sees.
+
+    Args:
+      eqn, seen, shape: as in `elementwise`.
+
+    >>> import jax
+    >>> eqn = jax.make_jaxpr(jax.numpy.cumsum)(jax.numpy.ones(4)).eqns[0]
+    >>> low, high = sees_all(eqn, [Field((Along(0, Fraction(1), Fraction(0), Fraction(0)),), {})], (4,)).fixed[0]
+    >>> int(low), int(high)
+    (0, 3)
+    """
     spans = [Field((), _everything(f, atom.aval.shape)) for f, atom in zip(seen, eqn.invars, strict=True) if f]
     return Field((None,) * len(shape), reduce(lambda a, b: _join(a, b, ()), spans).fixed)
 

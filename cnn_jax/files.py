@@ -13,6 +13,11 @@ def write_text(path: Path, text: str) -> None:
 
     Raises:
       OSError: it cannot be written; the old file is as it was.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_text(Path(folder, "note.txt"), "whole")
+    ...     print(os.listdir(folder))
+    ['note.txt']
     """
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:

@@ -33,6 +33,8 @@ def inspect(
     """Returns everything `--mode=inspect` prints, and writes layers.csv, inspection.json and receptive_field.png to `folder`.
 
     Args:
+      input_shape: of one example, [*space, c].
+      folder: is made where it is missing.
       name: of the network, for titles.
       variables: trained ones; None initialises the network, as a new one.
       layer: whose receptive field is drawn; None takes the last layer with spatial axes.

@@ -21,13 +21,27 @@ class MixedTargets(NamedTuple):
 
 
 def unmixed(key: jax.Array, images: jax.Array, targets: PyTree, *, axis_name: str | None = None) -> tuple[jax.Array, PyTree]:
-    """Returns (images, targets) as they are."""
+    """Returns (images, targets) as they are.
+
+    >>> unmixed(jax.random.key(0), "images", "targets")
+    ('images', 'targets')
+    """
     del key, axis_name
     return images, targets
 
 
 def make_mix(mixtures: Sequence[Callable[..., Mixed]]) -> MixFn:
-    """Returns (key, images, targets) -> (mixed images, MixedTargets), by one of the mixtures, drawn anew for each batch."""
+    """Returns (key, images, targets) -> (mixed images, MixedTargets), by one of the mixtures, drawn anew for each batch.
+
+    Args:
+      mixtures: at least one, such as `ops.augment.mixup`.
+
+    >>> def swapped(key, images, *, axis_name=None):
+    ...     return Mixed(images[::-1], partners=jax.numpy.array([1, 0]), weights=jax.numpy.zeros(2))
+    >>> images, targets = make_mix([swapped])(jax.random.key(0), jax.numpy.ones((2, 4, 4, 1)), jax.numpy.array([3, 5]))
+    >>> targets.own.tolist(), targets.partner.tolist()
+    ([3, 5], [5, 3])
+    """
 
     def mix(key, images, targets, *, axis_name=None):
         choice_key, mix_key = jax.random.split(key)
@@ -40,7 +54,14 @@ def make_mix(mixtures: Sequence[Callable[..., Mixed]]) -> MixFn:
 
 
 def mixed_loss(loss_fn: LossFn) -> LossFn:
-    """Returns w · loss(own target) + (1 − w) · loss(partner's target): mixup as its authors compute it."""
+    """Returns w · loss(own target) + (1 − w) · loss(partner's target): mixup as its authors compute it.
+
+    Reference: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2017.
+
+    >>> loss = mixed_loss(lambda outputs, targets, *, where: (outputs - targets) ** 2)
+    >>> loss(jax.numpy.ones(1), MixedTargets(own=jax.numpy.ones(1), partner=jax.numpy.zeros(1), weight=jax.numpy.full(1, 0.75))).tolist()
+    [0.25]
+    """
 
     def loss(outputs, targets, *, where=None):
         own, partner = (loss_fn(outputs, t, where=where) for t in (targets.own, targets.partner))
@@ -50,5 +71,9 @@ def mixed_loss(loss_fn: LossFn) -> LossFn:
 
 
 def of_own_target(metric_fn: MetricFn) -> MetricFn:
-    """Returns the metric against the examples' own targets."""
+    """Returns the metric against the examples' own targets.
+
+    >>> of_own_target(lambda outputs, targets, *, where: targets)(None, MixedTargets("own", "partner", 0.75))
+    'own'
+    """
     return lambda outputs, targets, *, where=None: metric_fn(outputs, targets.own, where=where)

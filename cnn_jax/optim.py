@@ -40,6 +40,15 @@ def piecewise(
 ) -> Factor:
     """Returns the factor 1, multiplied by `drop_factor` at each of `drops`, which are shares of `num_steps`.
 
+    Args:
+      drops: from 0, below 1.
+      warmup_steps: updates in which the factor rises from 0 to 1.
+
+    Raises:
+      ValueError: one of the drops lies outside [0, 1).
+
+    Reference: torch's MultiStepLR, whose milestones are counted in epochs.
+
     >>> [round(float(piecewise(8)(step)), 3) for step in (0, 4, 6)]
     [1.0, 0.1, 0.01]
     """
@@ -63,7 +72,20 @@ def sgd(
 
     v ← momentum·v + g + weight_decay·w;  w ← w − lr·(g + momentum·v) with Nesterov, w − lr·v without; torch's form.
 
+    Args:
+      factor: of the learning rate, by update.
+      learning_rate: not negative.
+      momentum: from 0, below 1.
+      weight_decay: not negative.
+
+    Raises:
+      ValueError: one of them is out of its range.
+
     Reference: Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013.
+
+    >>> tx, w = sgd(constant(1), learning_rate=0.5, momentum=0.0, nesterov=False), {"kernel": jnp.ones(1)}
+    >>> tx.update({"kernel": jnp.full(1, 3.0)}, tx.init(w), w)[0]["kernel"].tolist()
+    [-1.5]
     """
     _check_range("learning_rate", learning_rate, 0)
     _check_range("momentum", momentum, 0, 1)
@@ -85,7 +107,20 @@ def adamw(
 ) -> optax.GradientTransformation:
     """Returns Adam with decoupled weight decay on kernels, scaled by the learning rate as in torch.
 
+    Args:
+      factor: of the learning rate, by update.
+      learning_rate, weight_decay: not negative.
+      b1, b2: from 0, below 1.
+      epsilon: added to the root of the second moment.
+
+    Raises:
+      ValueError: one of them is out of its range.
+
     Reference: Loshchilov & Hutter, "Decoupled weight decay regularization", 2017.
+
+    >>> tx, w = adamw(constant(1), learning_rate=0.5, weight_decay=0.0), {"kernel": jnp.ones(1)}
+    >>> round(tx.update({"kernel": jnp.full(1, 3.0)}, tx.init(w), w)[0]["kernel"].item(), 4)  # the first step has the learning rate's size
+    -0.5
     """
     _check_range("learning_rate", learning_rate, 0)
     _check_range("b1", b1, 0, 1)
@@ -105,7 +140,14 @@ def clipped(tx: optax.GradientTransformation, max_norm: float | None) -> optax.G
 
     The state has the same form either way, so that clipping can be turned on in a run that needs it.
 
+    Args:
+      max_norm: positive.
+
     Reference: Pascanu et al., "On the difficulty of training recurrent neural networks", 2013.
+
+    >>> tx, g = clipped(optax.identity(), 1.0), jnp.array([3.0, 4.0])
+    >>> [round(x, 4) for x in tx.update(g, tx.init(g))[0].tolist()]
+    [0.6, 0.8]
     """
     return optax.chain(optax.identity() if max_norm is None else optax.clip_by_global_norm(max_norm), tx)
 
@@ -124,6 +166,9 @@ def moving_average(decay: float) -> Callable[[PyTree, PyTree, jax.Array], PyTree
 
     The second bound forgets the random start soon: the rule of TensorFlow's ExponentialMovingAverage.
 
+    Args:
+      decay: from 0 to 1.
+
     >>> float(moving_average(0.5)(0.0, 1.0, jnp.array(100)))
     0.5
     """
@@ -136,6 +181,10 @@ def moving_average(decay: float) -> Callable[[PyTree, PyTree, jax.Array], PyTree
 
 
 def no_average(average: PyTree, new: PyTree, step: jax.Array) -> PyTree:
-    """Returns the average unchanged: stands in where none is kept."""
+    """Returns the average unchanged: stands in where none is kept.
+
+    >>> no_average("average", "new", 0)
+    'average'
+    """
     del new, step
     return average

@@ -51,7 +51,11 @@ def options(function: Callable[..., Any]) -> dict[str, Option]:
 
 
 def reads(function: Callable[..., Any]) -> str:
-    """Returns the name of the first argument, which says what a loss or metric reads: logits, embeddings or scores."""
+    """Returns the name of the first argument, which says what a loss or metric reads: logits, embeddings or scores.
+
+    >>> reads(lambda logits, labels: logits)
+    'logits'
+    """
     return next(iter(inspect.signature(function).parameters))
 
 
@@ -86,12 +90,16 @@ def parse(text: str, kind: Any, key: str) -> Any:
 
 
 def wrong_type(key: str, value: Any, kind: Any) -> UserError:
-    """Returns the error for a value of another type."""
+    """Returns the error for a value of another type.
+
+    >>> str(wrong_type("batch_size", "many", int))
+    "batch_size='many' is not of type int. Write --set batch_size=3, for example."
+    """
     return UserError(f"{key}={value!r} is not of type {describe_type(kind)}. Write --set {key}={_example(kind)}, for example.")
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Tells whether a value is of the type an option declares; an int serves as a float, a bool never as a number.
+    """Returns whether a value is of the type an option declares; an int serves as a float, a bool never as a number.
 
     >>> fits(1, float), fits(True, int), fits((1, 2), tuple[int, ...])
     (True, False, True)

@@ -19,6 +19,11 @@ def override(experiment: Experiment, assignment: str) -> Experiment:
 
     Raises:
       UserError: no such key, name or option (with the nearest ones), or a value of another type.
+
+    >>> from cnn_jax.experiment import About
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("generated"))
+    >>> override(mine, "optimizer.learning_rate=0.5").optimizer
+    sgd(learning_rate=0.5)
     """
     key, equals, text = assignment.partition("=")
     key = key.strip()
@@ -42,14 +47,29 @@ def override(experiment: Experiment, assignment: str) -> Experiment:
 
 
 def override_all(experiment: Experiment, assignments: Iterable[str]) -> Experiment:
-    """Returns the experiment with the assignments applied in turn."""
+    """Returns the experiment with the assignments applied in turn.
+
+    Raises:
+      UserError: as `override`.
+
+    >>> from cnn_jax.experiment import About
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("generated"))
+    >>> override_all(mine, ["model=resnet8", "model.width=8"]).model
+    resnet8(width=8)
+    """
     for assignment in assignments:
         experiment = override(experiment, assignment)
     return experiment
 
 
 def all_keys(experiment: Experiment) -> list[str]:
-    """Returns every key that `--set` takes for this experiment."""
+    """Returns every key that `--set` takes for this experiment.
+
+    >>> from cnn_jax.experiment import About
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("generated"))
+    >>> [key for key in all_keys(mine) if key.startswith("optimizer")]
+    ['optimizer', 'optimizer.learning_rate', 'optimizer.momentum', 'optimizer.nesterov', 'optimizer.weight_decay']
+    """
     keys = []
     for field in dataclasses.fields(experiment):
         value = getattr(experiment, field.name)

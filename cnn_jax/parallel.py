@@ -38,7 +38,12 @@ class Parallel(NamedTuple):
 
 
 def over_mesh(devices: list[jax.Device]) -> Parallel:
-    """Returns `jit` over a one-dimensional mesh: state replicated, batches split along their first axis."""
+    """Returns `jit` over a one-dimensional mesh: state replicated, batches split along their first axis.
+
+    >>> parallel = over_mesh(jax.local_devices()[:1])
+    >>> parallel.num_devices, parallel.axis_name
+    (1, None)
+    """
     mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
     whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
 
@@ -57,7 +62,12 @@ def over_mesh(devices: list[jax.Device]) -> Parallel:
 
 
 def over_pmap(devices: list[jax.Device]) -> Parallel:
-    """Returns `pmap` over the devices: state broadcast, batches given a leading device axis."""
+    """Returns `pmap` over the devices: state broadcast, batches given a leading device axis.
+
+    >>> parallel = over_pmap(jax.local_devices()[:1])
+    >>> parallel.num_devices, parallel.axis_name
+    (1, 'data')
+    """
     n = len(devices)
     whole = NamedSharding(jax.make_mesh((n,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices), P())
 
@@ -86,6 +96,9 @@ def make_parallel(mode: str = "jit", num_devices: int | None = None) -> Parallel
 
     Raises:
       UserError: there is no such mode, or there are fewer devices.
+
+    >>> make_parallel("pmap", 1).axis_name
+    'data'
     """
     if mode not in PARALLEL:
         raise unknown("--parallel", mode, PARALLEL)
@@ -99,10 +112,21 @@ def make_parallel(mode: str = "jit", num_devices: int | None = None) -> Parallel
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function compiled for one device at its first call: for small work beside the steps."""
+    """Returns the function compiled for one device at its first call: for small work beside the steps.
+
+    >>> compiled(lambda x: x + 1)(1).item()
+    2
+    """
     return jax.jit(function)
 
 
 def count_flops(function: Callable[..., Any], *shapes: PyTree) -> float:
-    """Returns the floating-point operations of `function` on arguments of these shapes, as XLA counts them before optimising."""
+    """Returns the floating-point operations of `function` on arguments of these shapes, as XLA counts them before optimising.
+
+    Args:
+      shapes: arrays, or `jax.ShapeDtypeStruct`s.
+
+    >>> count_flops(lambda a, b: a @ b, np.ones((2, 3)), np.ones((3, 4)))  # 2 · 2·3·4
+    48.0
+    """
     return float((jax.jit(function).lower(*shapes).cost_analysis() or {}).get("flops", float("nan")))

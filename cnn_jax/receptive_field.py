@@ -42,6 +42,12 @@ def trace_fields(function: Callable[..., Any], constants: Any, inputs: jax.Shape
 
     Args:
       inputs: the shape [b, *space, c] of what fields are measured in.
+
+    >>> from cnn_jax.ops.pool import max_pool
+    >>> shape = jax.ShapeDtypeStruct((1, 8, 1), jax.numpy.float32)
+    >>> along = trace_fields(lambda _, x: max_pool(max_pool(x, 2), 2), None, shape)[-1].field.axes[1]
+    >>> along.size, int(along.jump)
+    (4, 4)
     """
     closed = jax.make_jaxpr(function)(constants, inputs)
     num_space = len(inputs.shape) - 2

@@ -21,6 +21,9 @@ def console(min_width: int = 0) -> Console:
 
     Args:
       min_width: of tables that are better scrolled sideways than squeezed.
+
+    >>> console(min_width=300).width >= 300
+    True
     """
     if not sys.stdout.isatty():
         return Console(highlight=False, width=max(200, min_width), no_color=True)
@@ -28,13 +31,22 @@ def console(min_width: int = 0) -> Console:
 
 
 def say(line: str) -> None:
-    """Prints one line at once."""
+    """Prints one line at once.
+
+    >>> say("done")
+    done
+    """
     print(line, flush=True)
 
 
 @contextlib.contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Prints "what … 3.2 s" around a piece of work."""
+    """Prints "what … 3.2 s" around a piece of work.
+
+    >>> with timed("a sum"):  # doctest: +ELLIPSIS
+    ...     total = 1 + 1
+    a sum … ... s
+    """
     start = time.perf_counter()
     print(f"{what} …", end=" " if sys.stdout.isatty() else "", flush=True)
     yield
@@ -42,7 +54,11 @@ def timed(what: str) -> Iterator[None]:
 
 
 def table(columns: list[str], rows: list[list[object]], *, title: str | None = None) -> Table:
-    """Returns a table; columns of numbers are set flush right, the first column is never cut: it holds what one types."""
+    """Returns a table; columns of numbers are set flush right, the first column is never cut: it holds what one types.
+
+    >>> table(["layer", "parameters"], [["conv1", 156], ["head", 850]]).row_count
+    2
+    """
     result = Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for i, name in enumerate(columns):
         numeric = all(isinstance(row[i], int | float) for row in rows) and bool(rows)

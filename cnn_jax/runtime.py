@@ -14,7 +14,11 @@ def set_up(num_devices: int | None = None) -> None:
     """Prepares jax for `num_devices`. A CPU is split into so many devices; accelerators are left as they are.
 
     Raises:
-      UserError: more devices than a CPU is sensibly split into.
+      UserError: fewer than one, or more devices than a CPU is sensibly split into.
+
+    >>> set_up(0)
+    Traceback (most recent call last):
+    cnn_jax.errors.UserError: --num_devices=0: it must be at least 1. Leave the flag out to use all devices.
     """
     if num_devices is None or num_devices == jax.config.jax_num_cpu_devices:
         return

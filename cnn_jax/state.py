@@ -10,13 +10,15 @@ from cnn_jax.types import PyTree
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Attributes:
-    step: completed updates, int32. With `key` it is the whole clock: step keys come from `fold_in(key, step)`.
-    params: learned arrays, float32.
-    batch_stats: BatchNorm's running statistics, float32; {} for a model without.
-    opt_state: the optimizer's.
-    ema: {"params", "batch_stats"} averaged over updates; {} when no average is kept.
-    key: the run's random key.
+    """All that one update hands to the next.
+
+    Attributes:
+      step: completed updates, int32. With `key` it is the whole clock: step keys come from `fold_in(key, step)`.
+      params: learned arrays, float32.
+      batch_stats: BatchNorm's running statistics, float32; {} for a model without.
+      opt_state: the optimizer's.
+      ema: {"params", "batch_stats"} averaged over updates; {} when no average is kept.
+      key: the run's random key.
     """
 
     step: jax.Array
@@ -35,7 +37,18 @@ class TrainState(flax.struct.PyTreeNode):
 def init_state(
     model: nn.Module, tx: optax.GradientTransformation, input_shape: tuple[int, ...], seed: int, *, with_ema: bool
 ) -> TrainState:
-    """Returns the state before the first update; a pure function of its arguments."""
+    """Returns the state before the first update; a pure function of its arguments.
+
+    Args:
+      input_shape: of one example, [*space, c].
+      seed: of the first parameters and of the run's key.
+      with_ema: whether an average of parameters and statistics is kept.
+
+    >>> from cnn_jax.layers import BatchNorm
+    >>> state = init_state(BatchNorm(), optax.sgd(0.1), (8, 8, 3), seed=0, with_ema=False)
+    >>> state.step.item(), state.params["scale"].tolist()
+    (0, [1.0, 1.0, 1.0])
+    """
     init_key, run_key = jax.random.split(jax.random.key(seed))
     variables = model.init(init_key, jnp.zeros((1, *input_shape)), train=False)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})

@@ -35,6 +35,27 @@ def make_train_step(
     The mathematics is that of the *global* batch. Under pmap (`axis_name` given) outputs, targets and `valid` are
     gathered before the loss, so every device holds the whole loss; the transpose of that gather sums over devices, and
     the mean of the gradients is therefore exactly the gradient of the global loss.
+
+    Args:
+      model: called as model(inputs, train).
+      tx: updates the parameters by the gradient of the mean loss.
+      augment: (key, images, axis_name=) -> images in [0, 1].
+      mix: (key, images, targets, axis_name=) -> (images, targets), such as `mixing.unmixed`.
+      standardise: of images in [0, 1].
+      average: (average, new, update) -> average, such as `optim.moving_average`; used where the state keeps one.
+      accumulate_steps: micro-batches of an update, which share the batch equally.
+      axis_name: the device axis, under pmap only.
+
+    >>> from cnn_jax.layers import BatchNorm
+    >>> from cnn_jax.mixing import unmixed
+    >>> from cnn_jax.state import init_state
+    >>> same = lambda *arguments, **options: arguments[-1]
+    >>> loss = lambda outputs, targets, *, where: outputs.sum(1)  # whose gradient is 1 for the bias
+    >>> step = make_train_step(BatchNorm(), loss, {}, optax.sgd(0.5), augment=same, mix=unmixed, standardise=same, average=same)
+    >>> batch = {"inputs": jnp.array([[1.0], [3.0]]), "targets": jnp.zeros(2), "valid": jnp.ones(2, bool)}
+    >>> state, measures = step(init_state(BatchNorm(), optax.sgd(0.5), (1,), seed=0, with_ema=False), batch)
+    >>> state.step.item(), state.params["bias"].tolist()
+    (1, [-0.5])
     """
 
     def loss_and_measures(params, batch_stats, batch, key):
@@ -78,7 +99,20 @@ def make_eval_step(
     standardise: Callable[[jax.Array], jax.Array],
     axis_name: str | None = None,
 ) -> Callable[[PyTree, Batch], tuple[Measures, PyTree]]:
-    """Returns (variables, batch) -> (sums and counts over the examples that count, outputs of the global batch)."""
+    """Returns (variables, batch) -> (sums and counts over the examples that count, outputs of the global batch).
+
+    Args:
+      model: called as model(inputs, train).
+      standardise: of images in [0, 1].
+      axis_name: the device axis, under pmap only.
+
+    >>> from cnn_jax.layers import Dropout
+    >>> loss = lambda outputs, targets, *, where: (outputs.sum(1) - targets) ** 2
+    >>> batch = {"inputs": jnp.array([[1.0], [5.0]]), "targets": jnp.array([3, 3]), "valid": jnp.array([True, False])}
+    >>> measures, outputs = make_eval_step(Dropout(), loss, {}, standardise=lambda images: images)({}, batch)
+    >>> measures["loss"].result(), outputs.tolist()
+    (4.0, [[1.0], [5.0]])
+    """
 
     def eval_step(variables: PyTree, batch: Batch) -> tuple[Measures, PyTree]:
         outputs = model.apply(variables, standardise(to_unit(batch["inputs"])), train=False)
@@ -90,12 +124,20 @@ def make_eval_step(
 
 
 def to_unit(images: jax.Array) -> jax.Array:
-    """Returns uint8 images as float32 in [0, 1]; other types unchanged."""
+    """Returns uint8 images as float32 in [0, 1]; other types unchanged.
+
+    >>> to_unit(jnp.array([0, 255], jnp.uint8)).tolist()
+    [0.0, 1.0]
+    """
     return images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
 
 
 def gather(tree: PyTree, axis_name: str | None) -> PyTree:
-    """Returns the arrays of all devices, joined along their first axis; the tree itself without an axis."""
+    """Returns the arrays of all devices, joined along their first axis; the tree itself without an axis.
+
+    >>> gather({"x": 1}, None)
+    {'x': 1}
+    """
     if axis_name is None:
         return tree
     return jax.tree.map(lambda x: lax.all_gather(x, axis_name, tiled=True), tree)

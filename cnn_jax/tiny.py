@@ -14,6 +14,11 @@ def tiny(experiment: Experiment) -> Experiment:
 
     Images keep their shape up to 32×32; larger ones become 32×32, and the crops that go with them. Data sets that are
     decoded by workers stay on that path, with one worker.
+
+    >>> from cnn_jax.experiment import About
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("resnet50"), dataset=Spec("cifar10"))
+    >>> tiny(mine).num_steps, tiny(mine).model, tiny(mine).dataset.kwargs["shape"]
+    (4, resnet50(), (32, 32, 3))
     """
     dataset = DATASETS[experiment.dataset.name](**experiment.dataset.kwargs)
     data = Spec(

@@ -121,7 +121,11 @@ def _already_done(experiment: Experiment, workdir: Path, state: TrainState, eval
 
 
 def make_step(built: Built, parallel: Parallel):
-    """Returns the experiment's train step, pure and not yet compiled."""
+    """Returns the experiment's train step, pure and not yet compiled.
+
+    Args:
+      built: from `build.build`, with the axis name of `parallel`.
+    """
     mixing = built.experiment.mix
     return make_train_step(
         built.model,
@@ -142,6 +146,12 @@ def verdict(experiment: Experiment, figures: dict[str, float], changed: list[str
 
     Args:
       changed: settings that differ from the registered experiment, "key: old -> new".
+
+    >>> from cnn_jax.experiment import About, Expected, Spec
+    >>> about = About(shows="", num_params=0, expected=Expected(metric="accuracy", low=0.9))
+    >>> mine = Experiment(name="mine", about=about, model=Spec("lenet5"), dataset=Spec("digits"))
+    >>> verdict(mine, {"accuracy": 0.95}, [])
+    'final test accuracy 0.9500 is within the expected 0.9 to 1'
     """
     expected = experiment.about.expected
     if expected is None or expected.metric not in figures:

@@ -26,6 +26,9 @@ def read_experiment(workdir: Path) -> Experiment | None:
 
     Raises:
       UserError: the file is damaged, unreadable, or missing beside checkpoints.
+
+    >>> read_experiment(Path("no such folder")) is None
+    True
     """
     path = workdir / "experiment.json"
     try:
@@ -45,6 +48,14 @@ def check_continues(old: Experiment, new: Experiment, workdir: Path) -> list[str
 
     Raises:
       UserError: one of them makes it another experiment, which needs another workdir.
+
+    >>> from cnn_jax.experiment import About, Spec
+    >>> old, new = (
+    ...     Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("digits"), num_steps=n)
+    ...     for n in (10, 20)
+    ... )
+    >>> check_continues(old, new, Path("run"))
+    ['num_steps: 10 -> 20']
     """
     changed = differences(old, new)
     # Where data lie and what they are read with does not change what they are.
@@ -68,6 +79,10 @@ def _change_line(key: str, old: Any, new: Any) -> str:
 def create(workdir: Path, experiment: Experiment, *, start_step: int, parallel: str, num_devices: int) -> None:
     """Makes the folder, writes `experiment.json`, and adds a line on this start to `environment.jsonl`.
 
+    Args:
+      start_step: completed updates at this start.
+      parallel: "jit" or "pmap".
+
     Raises:
       UserError: the folder cannot be made or written.
     """
@@ -82,7 +97,11 @@ def create(workdir: Path, experiment: Experiment, *, start_step: int, parallel: 
 
 
 def environment() -> dict[str, Any]:
-    """Returns what a result depends on beside the experiment: command, versions, machine, git state."""
+    """Returns what a result depends on beside the experiment: command, versions, machine, git state.
+
+    >>> environment()["versions"]["jax"] == jax.__version__
+    True
+    """
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "numpy")
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
