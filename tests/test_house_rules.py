@@ -119,11 +119,29 @@ def test_the_first_argument_says_what_is_read():
             assert reads(function) in ("logits", "embeddings", "scores")
 
 
-def test_pure_functions_carry_a_doctest():
-    """Every public function of ops, losses and metrics shows itself at work."""
-    for folder in ("ops", "losses", "metrics"):
-        for path in (REPOSITORY / "cnn_jax" / folder).rglob("*.py"):
-            for node in ast.parse(path.read_text()).body:
-                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-                    doc = ast.get_docstring(node) or ""
-                    assert ">>>" in doc, f"{path.stem}.{node.name}"
+# What one calls by hand: pure functions, layers, networks.
+LIBRARIES = ("ops", "losses", "metrics", "layers", "models")
+BESIDE = ("anatomy", "calibrate", "features", "field_rules", "initialisers", "mixing", "optim", "receptive_field")
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if place(name_of(path)) in (*LIBRARIES, *BESIDE)], ids=ids)
+def test_public_names_show_themselves_at_work_and_say_what_they_refuse(path):
+    definitions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    private = {node.name: node for node in definitions if node.name.startswith("_")}
+
+    def refuses(node) -> bool:
+        """In its own body, by a check, or through a private definition of its file."""
+        names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} - {node.name}
+        checks = any(name.startswith("check_") for name in names)
+        return checks or any(isinstance(n, ast.Raise) for n in ast.walk(node)) or any(refuses(private[n]) for n in names & {*private})
+
+    for node in definitions:
+        if node.name in private:
+            continue
+        doc, is_function = ast.get_docstring(node) or "", isinstance(node, ast.FunctionDef)
+        first = doc.partition("\n")[0]
+        assert first.endswith((".", ":")), f"{node.name}: the first line is a sentence"
+        assert not is_function or first.startswith(("Returns ", "Raises ValueError ")), f"{node.name}: the first line says what is returned"
+        is_record = not is_function and "NamedTuple" in map(ast.unparse, node.bases)
+        assert is_record or ">>>" in doc, f"{node.name} has no doctest"
+        assert "Raises" in doc or not refuses(node), f"{node.name} does not say what it refuses"
