@@ -44,9 +44,10 @@ def make_calibration_step(
       model: called as model(inputs, train).
       standardise: of images in [0, 1], as for `step.make_eval_step`.
 
+    >>> import jax.numpy as jnp
     >>> norm = BatchNorm()
-    >>> variables = norm.init(jax.random.key(0), jax.numpy.zeros((1, 1)), train=False)
-    >>> num, mean, var = make_calibration_step(norm)(variables, {"inputs": np.array([[1.0], [3.0]], np.float32)})["moments"][0]
+    >>> variables = norm.init(jax.random.key(0), jnp.zeros((1, 1)), train=False)
+    >>> num, mean, var = make_calibration_step(norm)(variables, {"inputs": jnp.array([[1.0], [3.0]])})["moments"][0]
     >>> num.item(), mean.item(), var.item()
     (2.0, 2.0, 1.0)
     """
@@ -83,9 +84,10 @@ def recalibrate_batch_norm(step: Callable[[PyTree, Batch], PyTree], variables: P
 
     Reference: Wu & Johnson, "Rethinking 'batch' in BatchNorm", 2021, section 3.
 
+    >>> import jax.numpy as jnp
     >>> norm = BatchNorm()
-    >>> variables = norm.init(jax.random.key(0), jax.numpy.zeros((1, 1)), train=False)
-    >>> batches = [{"inputs": np.array([[1.0], [3.0]], np.float32)}, {"inputs": np.array([[5.0]], np.float32)}]
+    >>> variables = norm.init(jax.random.key(0), jnp.zeros((1, 1)), train=False)
+    >>> batches = [{"inputs": jnp.array([[1.0], [3.0]])}, {"inputs": jnp.array([[5.0]])}]
     >>> stats = recalibrate_batch_norm(make_calibration_step(norm), variables, batches)["batch_stats"]
     >>> stats["mean"].item(), stats["var"].item()
     (3.0, 4.0)
