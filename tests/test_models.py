@@ -42,7 +42,9 @@ def example(request):
     model = MODELS[name](num_outputs=6)
     side = SIDE.get(name, 32)
     x = jnp.array(np.random.default_rng(0).normal(size=(4, side, side, 3)), jnp.float32)
-    return name, model, jax.jit(partial(model.init, train=False))(jax.random.key(1), x[:1]), x
+    yield name, model, jax.jit(partial(model.init, train=False))(jax.random.key(1), x[:1]), x
+    if name not in SMALLEST:
+        jax.clear_caches()  # its programs would stay in memory, 70 networks' of them
 
 
 def training_loss(model, params, rest, x, key, axis_name=None):
