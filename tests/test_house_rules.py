@@ -11,6 +11,7 @@ from cnn_jax.registry import BY_FIELD, LOSSES, METRICS, RETRIEVAL
 from tests.runs import REPOSITORY
 
 SOURCES = sorted([*(REPOSITORY / "cnn_jax").rglob("*.py"), *(REPOSITORY / "experiments").glob("*.py"), REPOSITORY / "launch.py"])
+TESTS = sorted((REPOSITORY / "tests").glob("*.py"))
 
 # Imports point down only: a module may import from layers below its own, and from its own folder.
 LAYERS = [
@@ -87,7 +88,7 @@ def test_each_library_has_its_one_importer(path):
         assert "FLAGS" not in text
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=ids)
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=ids)
 def test_files_are_short_and_named_for_a_concept(path):
     assert path.stem not in ("utils", "util", "common", "base", "core", "helpers", "misc")
     lines = path.read_text().splitlines()

@@ -1,0 +1,41 @@
+"""The arithmetic of convolution (output sizes, neurons, connections, multiply-adds) against counting."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import given
+
+from cnn_jax.ops import arithmetic
+from cnn_jax.ops.conv import correlate
+from tests.conv_cases import EXAMPLES, cases
+
+
+@EXAMPLES
+@given(cases())
+def test_counts_equal_counting(case):
+    """Weights, neurons, connections and multiply-adds, tap by tap."""
+    positions = [-(-(n + sum(p) - (k - 1) * d) // s) for n, k, s, p, d in zip(*case[:5], strict=True)]
+    macs = edges = 0
+    for place in itertools.product(*map(range, positions)):
+        for tap in itertools.product(*map(range, case.window)):
+            at = [p * s + t * d - b for p, s, t, d, (b, _) in zip(place, case.stride, tap, case.dilation, case.pads, strict=True)]
+            inside = all(0 <= a < n for a, n in zip(at, case.space, strict=True))
+            for _ in range(case.c_in // case.groups * case.c_out):
+                macs, edges = macs + 1, edges + inside
+    neurons = len(list(itertools.product(*map(range, positions), range(case.c_out))))
+    geometry = case.options("stride", "padding", "dilation")
+    channels = (case.space, case.window, case.c_in, case.c_out)
+    assert arithmetic.output_sizes(case.space, case.window, **geometry) == tuple(positions)
+    assert arithmetic.num_neurons(case.space, case.window, case.c_out, **geometry) == neurons
+    assert arithmetic.num_macs(*channels, groups=case.groups, **geometry) == macs
+    assert arithmetic.num_connections(*channels, groups=case.groups, use_bias=False, **geometry) == edges
+    assert arithmetic.num_connections(*channels, groups=case.groups, **geometry) == edges + neurons
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", 2, (1, (0, 3))])
+def test_output_sizes_are_those_of_the_operation(padding):
+    x, w = jnp.zeros((1, 11, 8, 2)), jnp.zeros((3, 4, 2, 5))
+    y = jax.eval_shape(lambda: correlate(x, w, stride=(2, 3), dilation=(2, 1), padding=padding))
+    assert y.shape[1:-1] == arithmetic.output_sizes((11, 8), (3, 4), stride=(2, 3), dilation=(2, 1), padding=padding)

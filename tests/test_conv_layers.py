@@ -1,0 +1,52 @@
+"""The convolution layers: their parameters learn, their dtype is kept, standardised kernels are standardised."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn_jax.layers import Conv, ConvTranspose, SeparableConv, StandardisedConv
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.mark.parametrize(
+    ("layer", "space"),
+    [
+        (Conv(4, (3,), padding="CAUSAL", dilation=2), (6,)),
+        (Conv(4, (3, 2), stride=2, groups=2, border="reflect"), (6, 5)),
+        (Conv(4, (2, 3, 1), use_bias=False), (3, 4, 2)),
+        (StandardisedConv(4, (3, 3)), (5, 6)),
+        (SeparableConv(5, (3, 3), stride=2, multiplier=2), (6, 5)),
+        (ConvTranspose(4, (4,), stride=2), (5,)),
+        (ConvTranspose(4, (3, 3), stride=2, padding=1, output_padding=1, groups=2), (3, 4)),
+        (ConvTranspose(2, (2, 2, 2), stride=2, groups=2), (2, 3, 2)),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "x".join(map(str, v)),
+)
+def test_layers_learn_and_keep_their_dtype(layer, space):
+    x = jnp.array(np.random.default_rng(6).normal(size=(2, *space, 4)), jnp.float32)
+
+    @jax.jit
+    def at_work(key, x):
+        def loss(params):
+            y = layer.apply({"params": params}, x)
+            return jnp.square(y).sum(), y
+
+        variables = layer.init(key, x)
+        gradients, y = jax.grad(loss, has_aux=True)(variables["params"])
+        return gradients, y, layer.clone(dtype=jnp.bfloat16).apply(variables, x)
+
+    gradients, y, low = at_work(jax.random.key(0), x)
+    assert all(np.isfinite(g).all() and np.abs(g).max() > 0 for g in jax.tree.leaves(gradients))
+    assert low.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(low, np.float32), y, rtol=2e-2, atol=2e-2 * np.abs(y).max())
+
+
+def test_standardised_kernels_have_mean_zero_and_variance_one():
+    layer = StandardisedConv(3, (3, 3), use_bias=False)
+    x = jnp.zeros((1, 5, 5, 2)).at[0, 2, 2].set(1.0)
+    y, _ = jax.jit(layer.init_with_output)(jax.random.key(1), x)
+    kernel = np.asarray(y)[0, 1:4, 1:4] / 2  # both channels see the impulse: the mean of the two kernels
+    np.testing.assert_allclose(kernel.mean((0, 1)), 0, atol=1e-5)
