@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from cnn_jax.layers import Conv, Dense, Dropout, Head
+from cnn_jax.models.checks import check_network
+from cnn_jax.ops.arguments import check_array
 from cnn_jax.ops.pool import adaptive_average_pool, max_pool
 
 
@@ -34,6 +36,7 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         _check(x.shape, self.hidden)
         x = nn.relu(Conv(64, (11, 11), stride=4, padding=2, dtype=self.dtype, name="conv1")(x))
         x = max_pool(x, 3, stride=2)
@@ -70,6 +73,7 @@ class AlexNet2012(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         _check(x.shape, self.hidden)
         x = nn.relu(Conv(96, (11, 11), stride=4, padding=2, dtype=self.dtype, name="conv1")(x))
         x = max_pool(local_response(x), 3, stride=2)
@@ -87,6 +91,9 @@ class AlexNet2012(nn.Module):
 
 def local_response(x):
     """Returns x_i / (2 + 10⁻⁴ · Σ_j x_j²)^0.75, j being the five channels around i (section 3.3). torch and Caffe take their mean."""
+    check_array("x", x)
+    if x.ndim != 4:
+        raise ValueError(f"x must be [b, h, w, c], got shape {x.shape}")
     squares = jnp.square(jnp.asarray(x, jnp.float32))
     sums = lax.reduce_window(squares, 0.0, lax.add, (1, 1, 1, 5), (1, 1, 1, 1), ((0, 0), (0, 0), (0, 0), (2, 2)))
     return jnp.asarray(x * (2 + 1e-4 * sums) ** -0.75, x.dtype)

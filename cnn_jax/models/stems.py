@@ -8,6 +8,7 @@ import jax
 
 from cnn_jax.layers import BatchNorm, Conv
 from cnn_jax.ops.pool import blur_pool, max_pool
+from cnn_jax.ops.windows import spatial_sizes
 
 Stem = Literal["imagenet", "small", "deep", "antialiased"]
 
@@ -44,5 +45,5 @@ def begin(stem: Stem, x: jax.Array, train: bool, *, width: int, conv: Callable[.
 
 def blur(x: jax.Array, *, stride: int) -> jax.Array:
     """Returns every `stride`-th position of x blurred by the binomial 1 2 1 / 4."""
-    border = "reflect" if min(x.shape[1:-1]) > 1 else "replicate"  # a single position has no neighbour to reflect
+    border = "reflect" if min(spatial_sizes(x)) > 1 else "replicate"  # a single position has no neighbour to reflect
     return blur_pool(x, stride=stride, border=border)
