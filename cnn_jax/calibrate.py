@@ -8,7 +8,8 @@ were averaged (EMA), loaded or trained with frozen statistics. Here every value 
     variables = recalibrate_batch_norm(compiled, variables, map(parallel.shard, batches))
 """
 
-from collections.abc import Callable, Iterable
+import reprlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -16,7 +17,9 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from cnn_jax.features import check_model, check_variables
 from cnn_jax.layers import BatchNorm
+from cnn_jax.ops.arguments import check_function
 from cnn_jax.step import to_unit
 from cnn_jax.types import Batch, PyTree
 
@@ -51,6 +54,9 @@ def make_calibration_step(
     >>> num.item(), mean.item(), var.item()
     (2.0, 2.0, 1.0)
     """
+
+    check_model(model)
+    check_function("standardise", standardise, "a function of images")
 
     def calibration_step(variables: PyTree, batch: Batch) -> PyTree:
         def train_batch_norm_only(call, args, options, context):
@@ -92,10 +98,14 @@ def recalibrate_batch_norm(step: Callable[[PyTree, Batch], PyTree], variables: P
     >>> stats["mean"].item(), stats["var"].item()
     (3.0, 4.0)
     """
+    check_function("step", step, "a function, from make_calibration_step")
+    check_variables("variables", variables)
     if not variables.get("batch_stats"):
         return variables
     pooled: dict[tuple[str, ...], Moments] = {}
     for batch in batches:
+        if not isinstance(batch, Mapping) or "inputs" not in batch:
+            raise ValueError(f'batches must be dicts with "inputs" (and "valid"), got {type(batch).__name__} {reprlib.repr(batch)}')
         for path, calls in traverse_util.flatten_dict(jax.device_get(step(variables, batch))).items():
             for moments in calls:  # a layer that is used twice in one network has seen two sets of values
                 layer = path[:-1]

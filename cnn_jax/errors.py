@@ -28,7 +28,7 @@ def unknown(kind: str, word: str, allowed: Iterable[str], way_out: str = "") -> 
     "Unknown model 'resnet81'. Did you mean resnet18? Known: lenet5, resnet18."
     """
     allowed = list(allowed)
-    close = nearest(word, allowed)
+    close = nearest(word, allowed) if isinstance(word, str) else []
     parts = [f"Unknown {kind} {word!r}."]
     if close:
         parts.append(f"Did you mean {' or '.join(close)}?")

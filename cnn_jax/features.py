@@ -1,6 +1,7 @@
 """What a network computes on the way: the output of any layer by name; and networks made to fit other inputs or heads."""
 
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from cnn_jax.errors import nearest
+from cnn_jax.ops.arguments import check_array, check_each_axis, check_flag, check_whole, is_several
 from cnn_jax.types import PyTree
 
 
@@ -33,6 +35,11 @@ def apply_with_features(
     >>> outputs.shape, features["stage2_block1"].shape
     ((2, 10), (2, 4, 4, 32))
     """
+    check_model(model)
+    check_variables("variables", variables)
+    check_flag("train", train)
+    if not is_several(names) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"names={names!r} must be a list of layers' names; feature_names lists all")
     found: dict[str, jax.Array] = {}
     seen: list[str] = []
 
@@ -67,6 +74,8 @@ def feature_names(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, t
     >>> feature_names(LeNet5(num_outputs=10), (32, 32, 1))["c5"]
     (1, 1, 120)
     """
+    check_model(model)
+    check_each_axis("input_shape", input_shape)
     shapes: dict[str, tuple[int, ...]] = {}
 
     def note(next_fun, args, kwargs, context):
@@ -97,6 +106,8 @@ def replace_head(variables: PyTree, fresh: PyTree) -> PyTree:
     >>> replace_head(old, new)["params"]["head"]["bias"].shape
     (3,)
     """
+    check_variables("variables", variables)
+    check_variables("fresh", fresh)
     ours, theirs = (_shapes({name: _split(tree)[0] for name, tree in v.items()}) for v in (variables, fresh))
     for path in [*ours, *(p for p in theirs if p not in ours)]:
         if ours.get(path) != theirs.get(path):
@@ -123,12 +134,27 @@ def adapt_inputs(kernel: jax.Array, channels: int) -> jax.Array:
     >>> adapt_inputs(jnp.ones((3, 3, 3, 8)), 1).shape
     (3, 3, 1, 8)
     """
-    if channels < 1:
-        raise ValueError(f"channels={channels} must be at least 1")
+    check_array("kernel", kernel)
+    check_whole("channels", channels)
+    if kernel.ndim < 2:
+        raise ValueError(f"kernel must be [*window, c_in, features], got shape {kernel.shape}")
     old = kernel.shape[-2]
     if channels <= old:
         return jnp.stack([kernel[..., c::channels, :].sum(-2) for c in range(channels)], axis=-2)
     return jnp.stack([kernel[..., c % old, :] / len(range(c % old, channels, old)) for c in range(channels)], axis=-2)
+
+
+def check_model(model: nn.Module) -> None:
+    """Raises ValueError unless it is a Linen module; what makes one, such as the class, is none."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model={reprlib.repr(model)} must be a Linen module, such as resnet8(num_outputs=10)")
+
+
+def check_variables(name: str, variables: PyTree) -> None:
+    """Raises ValueError unless they are a model's collections of variables, with "params" among them."""
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        got = list(variables) if isinstance(variables, Mapping) else variables
+        raise ValueError(f'{name} must be {{"params": …, …}}, as from model.init, got {reprlib.repr(got)}')
 
 
 def _split(tree: PyTree) -> tuple[PyTree, PyTree]:

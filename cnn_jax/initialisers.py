@@ -15,7 +15,8 @@ from jax.nn.initializers import normal as _normal
 from jax.nn.initializers import orthogonal as _orthogonal
 from jax.nn.initializers import truncated_normal as _truncated_normal
 
-from cnn_jax.errors import nearest, unknown
+from cnn_jax.errors import unknown
+from cnn_jax.ops.arguments import check_array, check_function, check_number, check_word, is_number, is_several, is_whole
 
 # Glorot & Bengio 2010 ("Understanding the difficulty of training deep feedforward neural networks"), also called Xavier.
 glorot_uniform = variance_scaling(1.0, "fan_avg", "uniform")
@@ -37,6 +38,8 @@ def constant(value: float) -> Initializer:
     >>> constant(2.0)(jax.random.key(0), (2,), jnp.float32).tolist()
     [2.0, 2.0]
     """
+    if not is_number(value):
+        check_array("value", value)
     return _constant(value)
 
 
@@ -97,7 +100,7 @@ def torch_default_bias(fan_in: int) -> Initializer:
     >>> bool(jnp.abs(torch_default_bias(4)(jax.random.key(0), (100,), jnp.float32)).max() <= 0.5)
     True
     """
-    _check("fan_in", fan_in, 1)
+    check_number("fan_in", fan_in, lambda v: is_whole(v) and v >= 1, "at least 1, a whole number")
     return uniform(1 / math.sqrt(fan_in))
 
 
@@ -112,6 +115,7 @@ def lenet_uniform(key, shape, dtype=jnp.float32) -> jax.Array:
     >>> bool(jnp.abs(lenet_uniform(jax.random.key(0), (5, 5, 1, 6))).max() <= 2.4 / 25)
     True
     """
+    _check_shape(shape)
     return uniform(2.4 / math.prod(shape[:-1]))(key, shape, dtype)
 
 
@@ -128,7 +132,10 @@ def orthogonal(scale: float = 1.0) -> Initializer:
     True
     """
 
+    check_number("scale", scale, math.isfinite, "finite")
+
     def init(key, shape, dtype=jnp.float32):
+        _check_shape(shape)
         # The decomposition inside knows no half precision.
         return _orthogonal(scale)(key, shape, jnp.promote_types(dtype, jnp.float32)).astype(dtype)
 
@@ -151,8 +158,11 @@ def delta_orthogonal(scale: float = 1.0) -> Initializer:
     (True, 0.0)
     """
 
+    check_number("scale", scale, math.isfinite, "finite")
+
     def init(key, shape, dtype=jnp.float32):
-        return jnp.zeros(shape, dtype).at[_middle(shape)].set(orthogonal(scale)(key, shape[-2:], dtype))
+        middle = _middle(shape)
+        return jnp.zeros(shape, dtype).at[middle].set(orthogonal(scale)(key, shape[-2:], dtype))
 
     return init
 
@@ -171,7 +181,7 @@ def dirac(groups: int = 1) -> Initializer:
     >>> dirac()(jax.random.key(0), (3, 1, 1), jnp.float32).ravel().tolist()
     [0.0, 1.0, 0.0]
     """
-    _check("groups", groups, 1)
+    check_number("groups", groups, lambda v: is_whole(v) and v >= 1, "at least 1, a whole number")
 
     def init(key, shape, dtype=jnp.float32):
         del key
@@ -200,10 +210,10 @@ def sparse(sparsity: float = 0.9, deviation: float = 0.01) -> Initializer:
     [5, 5, 5]
     """
     _check("deviation", deviation)
-    if not 0 <= sparsity <= 1:
-        raise ValueError(f"sparsity={sparsity} must be from 0 to 1")
+    check_number("sparsity", sparsity, lambda v: 0 <= v <= 1, "from 0 to 1")
 
     def init(key, shape, dtype=jnp.float32):
+        _check_shape(shape)
         weight_key, order_key = jax.random.split(key)
         fan_in = math.prod(shape[:-1])
         places = jnp.broadcast_to(jnp.arange(fan_in)[:, None], (fan_in, shape[-1]))
@@ -230,6 +240,7 @@ def gain(activation: str, *, negative_slope: float = 0.01) -> float:
     >>> round(gain("relu") ** 2, 6), gain("linear")
     (2.0, 1.0)
     """
+    check_number("negative_slope", negative_slope, math.isfinite, "finite")
     gains = {
         "linear": 1.0,
         "sigmoid": 1.0,
@@ -238,21 +249,34 @@ def gain(activation: str, *, negative_slope: float = 0.01) -> float:
         "leaky_relu": math.sqrt(2 / (1 + negative_slope**2)),
         "selu": 3 / 4,
     }
-    if activation not in gains:
-        close = nearest(activation, gains)
-        raise ValueError(f"activation={activation!r} is unknown{f' (did you mean {close[0]}?)' if close else ''}: {', '.join(gains)}")
+    check_word("activation", activation, gains)
     return gains[activation]
 
 
 def _middle(shape) -> tuple[int, ...]:
-    if len(shape) < 2:
-        raise ValueError(f"a kernel of shape {tuple(shape)} has no channels: it must be [*window, c_in, c_out]")
+    _check_shape(shape)
     return tuple((size - 1) // 2 for size in shape[:-2])
 
 
 def _check(name: str, value: float, least: float = 0) -> None:
-    if not least <= value < float("inf"):
-        raise ValueError(f"{name}={value} must be at least {least}")
+    check_number(name, value, lambda v: least <= v < math.inf, f"at least {least}")
+
+
+def _check_shape(shape) -> None:
+    if not is_several(shape) or not all(is_whole(n) and n >= 1 for n in shape):
+        raise ValueError(f"shape={shape!r} must be whole numbers of at least 1, [*window, c_in, c_out]")
+    if len(shape) < 2:
+        raise ValueError(f"a kernel of shape {tuple(shape)} has no channels: it must be [*window, c_in, c_out]")
+
+
+def check_initialiser(name: str, init: Initializer) -> None:
+    """Raises ValueError unless it is a function, as an initialiser is; a name of one is none.
+
+    >>> check_initialiser("kernel_init", "he_normal")
+    Traceback (most recent call last):
+    ValueError: kernel_init='he_normal' must be a function (key, shape, dtype) -> array, such as named_initialiser("he_normal")
+    """
+    check_function(name, init, 'a function (key, shape, dtype) -> array, such as named_initialiser("he_normal")')
 
 
 # (key, shape, dtype) -> array, with the defaults of those that have options.
@@ -287,6 +311,6 @@ def named_initialiser(name: str) -> Initializer:
     >>> named_initialiser("ones")(jax.random.key(0), (2,), jnp.float32).tolist()
     [1.0, 1.0]
     """
-    if name not in INITIALISERS:
+    if not isinstance(name, str) or name not in INITIALISERS:
         raise ValueError(str(unknown("initialiser", name, INITIALISERS)))
     return INITIALISERS[name]

@@ -4,9 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
+from cnn_jax.ops.arguments import check_array, check_function
 from cnn_jax.ops.augment import Mixed
+from cnn_jax.ops.random import check_key
 from cnn_jax.types import LossFn, MetricFn, PyTree
 
 MixFn = Callable[..., tuple[jax.Array, PyTree]]
@@ -43,12 +46,23 @@ def make_mix(mixtures: Sequence[Callable[..., Mixed]]) -> MixFn:
     ([3, 5], [5, 3])
     """
 
+    mixtures = tuple(mixtures) if isinstance(mixtures, Sequence) else (mixtures,)
+    if not mixtures:
+        raise ValueError("mixtures=() must hold at least one; `unmixed` mixes nothing")
+    for mixture in mixtures:
+        check_function("mixtures", mixture, "functions such as mixup and cutmix")
+
     def mix(key, images, targets, *, axis_name=None):
+        check_key(key)
+        check_array("images", images)
+        check_array("targets", targets)
+        if targets.shape[:1] != images.shape[:1]:
+            raise ValueError(f"images {list(images.shape)} but targets {list(targets.shape)}: there must be a target for each image")
         choice_key, mix_key = jax.random.split(key)
         branches = [lambda images, m=m: m(mix_key, images, axis_name=axis_name) for m in mixtures]
         mixed = lax.switch(jax.random.randint(choice_key, (), 0, len(branches)), branches, images)
         everyones = targets if axis_name is None else lax.all_gather(targets, axis_name, tiled=True)
-        return mixed.images, MixedTargets(targets, everyones[mixed.partners], mixed.weights)
+        return mixed.images, MixedTargets(targets, jnp.asarray(everyones)[mixed.partners], mixed.weights)
 
     return mix
 
@@ -63,7 +77,11 @@ def mixed_loss(loss_fn: LossFn) -> LossFn:
     [0.25]
     """
 
+    check_function("loss_fn", loss_fn, "a loss of outputs and targets")
+
     def loss(outputs, targets, *, where=None):
+        if not isinstance(targets, MixedTargets):
+            raise ValueError(f"targets must be MixedTargets, as make_mix gives them, got {type(targets).__name__}")
         own, partner = (loss_fn(outputs, t, where=where) for t in (targets.own, targets.partner))
         return targets.weight * own + (1 - targets.weight) * partner
 

@@ -194,8 +194,8 @@ def test_what_is_not_allowed_is_nan_under_jit():
             lambda: binary_cross_entropy_with_logits(jnp.ones((2, 3)), jnp.ones((2, 3)), pos_weight=(1.0, 2.0)),
             r"pos_weight \[2\] = \[1.0, 2.0\] must be one number for each of 3 classes",
         ),
-        (lambda: sigmoid_focal(jnp.ones(1), jnp.ones(1), alpha=-1.0), "alpha=-1.0 must lie from 0 to 1, or be None"),
-        (lambda: sigmoid_focal(jnp.ones(1), jnp.ones(1), gamma=-1.0), "gamma=-1.0 must not be negative"),
+        (lambda: sigmoid_focal(jnp.ones(1), jnp.ones(1), alpha=-1.0), "alpha=-1.0 must be from 0 to 1, or None"),
+        (lambda: sigmoid_focal(jnp.ones(1), jnp.ones(1), gamma=-1.0), "gamma=-1.0 must be finite and not negative"),
         *(
             (lambda f=f, t=t: f(jnp.ones(1), jnp.array([t])), r"targets \[1\] \(bool\) must be numbers, 1 or -1")
             for f in (hinge, squared_hinge, soft_margin) for t in (True, False)

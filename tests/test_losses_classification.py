@@ -254,7 +254,7 @@ def test_wrong_labels_are_named(name, labels, message):
         (lambda z, y: softmax_cross_entropy(z, jnp.zeros((8, 10), int)), r"\[8, 10\] \(int64\) must be ints \[8\], or floats \[8, 10\]"),
         (lambda z, y: softmax_cross_entropy(z, jnp.zeros((8, 9))), r"logits \[8, 10\] but labels \[8, 9\]: labels must be \[8, 10\]"),
         (lambda z, y: negative_log_likelihood(z + 0.5, y), r"log_probabilities\[0, 0\]=0.5 is not allowed: .* at most 0, as from jax.nn"),
-        (lambda z, y: focal.focal(z, y, gamma=-1.0), "gamma=-1.0 must not be negative"),
+        (lambda z, y: focal.focal(z, y, gamma=-1.0), "gamma=-1.0 must be finite and not negative"),
         (lambda z, y: poly1(z, y, epsilon=-2.0), "epsilon=-2.0 must be at least -1"),
         (lambda z, y: multi_margin(z, y, p=3), "p=3 must be 1 or 2"),
         (lambda z, y: multi_margin(z, y, margin=float("nan")), "margin=nan must be finite"),
@@ -264,7 +264,7 @@ def test_wrong_labels_are_named(name, labels, message):
         (lambda z, y: softmax_cross_entropy(z, y, ignore_index=1.5), "ignore_index=1.5 must be an int or None"),
         (lambda z, y: softmax_cross_entropy(z, z + 0.125), r"labels.sum\(-1\)\[0\]=1.25 is not allowed: .* must be 1, .* distribution"),
         (lambda z, y: class_balanced_weights(jnp.array([3, 0])), r"counts\[1\]=0 is not allowed: counts must be at least 1"),
-        (lambda z, y: class_balanced_weights(jnp.array([3, 1]), beta=1.5), "beta=1.5 must lie from 0 to 1"),
+        (lambda z, y: class_balanced_weights(jnp.array([3, 1]), beta=1.5), "beta=1.5 must be from 0 to 1"),
         (lambda z, y: class_balanced_weights(jnp.ones((2, 2))), r"counts \[2, 2\] must be \[k\]"),
     ],
 )

@@ -127,7 +127,7 @@ Z = np.zeros((2, 3))
         (lambda z: distillation(z, z, jnp.array([0, 3])), r"labels\[1\]=3 is not allowed"),
         (lambda z: distillation(z, z[:1], jnp.array([0, 1])), r"logits \[2, 3\] but teacher_logits \[1, 3\]"),
         (lambda z: distillation(z, z, jnp.array([0, 1]), temperature=0.0), "temperature=0.0 must be positive"),
-        (lambda z: distillation(z, z, jnp.array([0, 1]), weight=1.5), "weight=1.5 must lie from 0 to 1"),
+        (lambda z: distillation(z, z, jnp.array([0, 1]), weight=1.5), "weight=1.5 must be from 0 to 1"),
     ],
 )
 def test_errors_name_what_is_wrong(call, message, unchecked):

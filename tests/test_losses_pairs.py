@@ -157,7 +157,7 @@ X = np.zeros((2, 3))
         (lambda x: cosine_embedding(x, x, jnp.array([1, 2])), r"targets\[1\]=2 is not allowed"),
         (lambda x: cosine_embedding(x, x[:, :2], jnp.array([1, 1])), r"first \[2, 3\] but second \[2, 2\]"),
         (lambda x: cosine_embedding(x, x, jnp.array([1, 1, 1])), r"targets \[3\]: targets must be \[2\]"),
-        (lambda x: cosine_embedding(x, x, jnp.array([1, 1]), margin=2.0), "margin=2.0 must lie from -1 to 1"),
+        (lambda x: cosine_embedding(x, x, jnp.array([1, 1]), margin=2.0), "margin=2.0 must be from -1 to 1"),
         (lambda x: margin_ranking_pair(x[0], x[0], jnp.array([1, 0, -1])), r"order\[1\]=0 is not allowed: order must be 1 or -1"),
         (lambda x: triplet_margin(x, x[:1], x), r"anchors \[2, 3\] but positives \[1, 3\]"),
         (lambda x: triplet_margin(x, x, x, margin=0.0), "margin=0.0 must be positive"),

@@ -138,8 +138,8 @@ def test_mean_and_sum_of_the_values_are_those_of_all_elements():
         (lambda: regression.mean_squared_error(jnp.zeros(8), jnp.zeros(7)), r"scores \[8\] but targets \[7\]: targets must be \[8\]"),
         (lambda: regression.mean_squared_error(jnp.zeros((8, 1)), jnp.zeros(8)), r"scores \[8, 1\] but targets \[8\]"),
         (lambda: regression.huber(jnp.zeros(1), jnp.zeros(1), delta=0.0), "delta=0.0 must be positive"),
-        (lambda: regression.smooth_l1(jnp.zeros(1), jnp.zeros(1), beta=-1.0), "beta=-1.0 must not be negative"),
-        (lambda: regression.quantile(jnp.zeros(1), jnp.zeros(1), level=1.0), "level=1.0 must lie between 0 and 1"),
+        (lambda: regression.smooth_l1(jnp.zeros(1), jnp.zeros(1), beta=-1.0), "beta=-1.0 must be finite and not negative"),
+        (lambda: regression.quantile(jnp.zeros(1), jnp.zeros(1), level=1.0), "level=1.0 must be between 0 and 1"),
         (lambda: regression.poisson_nll(jnp.zeros(2), jnp.array([1, -2])), r"targets\[1\]=-2 is not allowed: targets must be counts"),
         (lambda: regression.poisson_nll(jnp.zeros(1), jnp.zeros(1), epsilon=0.0), "epsilon=0.0"),
         (

@@ -1,8 +1,11 @@
 """Activations with a parameter."""
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 
+from cnn_jax.ops.arguments import check_array, check_flag, check_number
 from cnn_jax.ops.rectifiers import prelu
 
 
@@ -28,5 +31,8 @@ class PReLU(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        check_array("x", x)
+        check_flag("per_channel", self.per_channel)
+        check_number("slope_init", self.slope_init, math.isfinite, "finite")
         shape = (x.shape[-1],) if self.per_channel else ()
         return prelu(x, self.param("slope", nn.initializers.constant(self.slope_init), shape, jnp.float32))

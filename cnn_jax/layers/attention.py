@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from cnn_jax.layers.conv import Conv
 from cnn_jax.ops.activations import named_activation
+from cnn_jax.ops.arguments import check_array, check_dtype, is_whole
 
 
 class SqueezeExcitation(nn.Module):
@@ -40,8 +41,12 @@ class SqueezeExcitation(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        if self.hidden < 1:
-            raise ValueError(f"hidden={self.hidden} must be at least 1")
+        if not is_whole(self.hidden) or self.hidden < 1:
+            raise ValueError(f"hidden={self.hidden!r} must be at least 1, a whole number")
+        check_array("x", x)
+        check_dtype("dtype", self.dtype)
+        if x.ndim < 3:
+            raise ValueError(f"x must be [b, *space, c], got shape {x.shape}")
         activation, gate = named_activation(self.activation), named_activation(self.gate)
         x = jnp.asarray(x, self.dtype)
         window = (1,) * (x.ndim - 2)

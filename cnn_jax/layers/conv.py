@@ -7,10 +7,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.initializers import Initializer, zeros
 
-from cnn_jax.initialisers import he_normal_fan_out
+from cnn_jax.initialisers import check_initialiser, he_normal_fan_out
+from cnn_jax.ops.arguments import check_array, check_dtype, check_each_axis, check_flag, check_whole, is_whole
 from cnn_jax.ops.conv import correlate, transposed_correlate
 from cnn_jax.ops.norm import standardise_weights
-from cnn_jax.ops.padding import Border, Padding, PerAxis, is_whole
+from cnn_jax.ops.padding import Border, Padding, PerAxis
 
 
 class Conv(nn.Module):
@@ -123,7 +124,11 @@ class SeparableConv(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        c = x.shape[-1]
+        check_array("x", x)
+        check_whole("multiplier", self.multiplier)
+        check_whole("features", self.features)
+        check_each_axis("window", self.window)
+        c = x.shape[-1] if x.ndim else 0
         x = Conv(
             c * self.multiplier,
             self.window,
@@ -189,14 +194,18 @@ class ConvTranspose(nn.Module):
 
 def _check(layer: nn.Module, x) -> None:
     """Refuses what would fail later, or not at all, with another name on it."""
-    if not is_whole(layer.features) or layer.features < 1:
-        raise ValueError(f"features={layer.features} must be a whole number of at least 1")
-    if not isinstance(layer.window, Sequence) or not all(is_whole(k) and k >= 1 for k in layer.window):
-        raise ValueError(f"window={layer.window} must be a whole number of at least 1 for each spatial axis: (3, 3) in 2-D")
+    check_array("x", x)
+    check_whole("features", layer.features)
+    check_each_axis("window", layer.window)
+    check_flag("use_bias", layer.use_bias)
+    check_dtype("dtype", layer.dtype)
+    check_initialiser("kernel_init", layer.kernel_init)
     if x.ndim != len(layer.window) + 2:
         raise ValueError(
             f"window={tuple(layer.window)} is for inputs [b, *space, c] with {len(layer.window)} spatial axes, got shape {x.shape}"
         )
+    if x.shape[-1] == 0:
+        raise ValueError(f"x must be [b, *space, c] with at least one channel, got shape {x.shape}")
     if not is_whole(layer.groups) or layer.groups < 1 or x.shape[-1] % layer.groups or layer.features % layer.groups:
         raise ValueError(f"groups={layer.groups} must divide the {x.shape[-1]} input channels and features={layer.features}")
 

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.initializers import Initializer, zeros
 
-from cnn_jax.initialisers import lecun_normal
+from cnn_jax.initialisers import check_initialiser, lecun_normal
+from cnn_jax.ops.arguments import check_array, check_dtype, is_whole
 
 
 class Dense(nn.Module):
@@ -31,8 +32,9 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        if self.features < 1:
-            raise ValueError(f"features={self.features} must be at least 1")
+        if not is_whole(self.features) or self.features < 1:
+            raise ValueError(f"features={self.features!r} must be at least 1, a whole number")
+        _check(self, x)
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32)
         return jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype) + jnp.asarray(bias, self.dtype)[None]
@@ -59,10 +61,19 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        if self.features < 0:
-            raise ValueError(f"features={self.features} must be at least 1, or 0 for no head")
+        if not is_whole(self.features) or self.features < 0:
+            raise ValueError(f"features={self.features!r} must be at least 1, or 0 for no head, a whole number")
+        _check(self, x)
         if self.features == 0:
             return jnp.asarray(x, jnp.float32)
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32)
         return jnp.asarray(jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype), jnp.float32) + bias[None]
+
+
+def _check(layer: nn.Module, x) -> None:
+    check_array("x", x)
+    check_dtype("dtype", layer.dtype)
+    check_initialiser("kernel_init", layer.kernel_init)
+    if x.ndim < 1 or x.shape[-1] == 0:
+        raise ValueError(f"x must be [*b, c] with at least one channel, got shape {x.shape}")

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 
+from cnn_jax.ops.arguments import check_function
 from cnn_jax.ops.distance import unit_length
 
 
@@ -22,6 +23,7 @@ class Embedder(nn.Module):
     network: nn.Module
 
     def __call__(self, x, train: bool):
+        check_function("network", self.network, "a Linen module, called as network(x, train)")
         return unit_length(self.network(x, train))
 
 
@@ -40,4 +42,8 @@ class Scorer(nn.Module):
     network: nn.Module
 
     def __call__(self, x, train: bool):
-        return self.network(x, train)[..., 0]
+        check_function("network", self.network, "a Linen module, called as network(x, train)")
+        scores = self.network(x, train)
+        if scores.shape[-1] != 1:
+            raise ValueError(f"network gives {scores.shape[-1]} outputs for each example: a score is one, of num_outputs=1")
+        return scores[..., 0]

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.linen.initializers import Initializer, ones, zeros
 
+from cnn_jax.initialisers import check_initialiser
+from cnn_jax.ops.arguments import check_array, check_flag, check_number
 from cnn_jax.ops.norm import batch_moments, group_norm, instance_norm, layer_norm, nearby_mean, normalise, num_values, rms_norm
 
 
@@ -44,8 +46,9 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool, where=None):
-        if not 0 <= self.momentum <= 1:
-            raise ValueError(f"momentum={self.momentum} must be in [0, 1]: it is the fraction of the old statistics that is kept")
+        check_number("momentum", self.momentum, lambda v: 0 <= v <= 1, "in [0, 1]: it is the fraction of the old statistics that is kept")
+        check_flag("frozen", self.frozen)
+        _check(self, x)
         c = x.shape[-1]
         scale = self.param("scale", self.scale_init, (c,), jnp.float32)
         bias = self.param("bias", zeros, (c,), jnp.float32)
@@ -134,6 +137,7 @@ class InstanceNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        check_flag("affine", self.affine)
         return instance_norm(x, *(_scale_and_bias(self, x) if self.affine else ()), epsilon=self.epsilon)
 
 
@@ -155,9 +159,18 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        _check(self, x)
         return rms_norm(x, self.param("scale", self.scale_init, (x.shape[-1],), jnp.float32), epsilon=self.epsilon)
 
 
 def _scale_and_bias(layer: nn.Module, x):
+    _check(layer, x)
     shape = (x.shape[-1],)
     return layer.param("scale", layer.scale_init, shape, jnp.float32), layer.param("bias", zeros, shape, jnp.float32)
+
+
+def _check(layer: nn.Module, x) -> None:
+    check_array("x", x)
+    check_initialiser("scale_init", layer.scale_init)
+    if x.ndim < 1:
+        raise ValueError("x must have a last axis of channels, got shape ()")

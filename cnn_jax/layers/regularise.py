@@ -5,6 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
+from cnn_jax.ops.arguments import check_array
 from cnn_jax.ops.dropout import check_options, drop_block, dropout, gaussian_noise, spatial_dropout, stochastic_depth
 from cnn_jax.ops.precision import as_floats
 
@@ -118,6 +119,7 @@ class GaussianNoise(nn.Module):
 
 def _random(layer: nn.Module, op: Callable[..., jax.Array], x, train: bool, **options):
     check_options(**options)
+    check_array("x", x)
     if not train or 0 in (options.get("rate"), options.get("deviation")):
         return as_floats(x)  # of one type, in training or not
     axis_name = None if layer.is_initializing() else layer.axis_name  # initialisation runs outside any mapped axis

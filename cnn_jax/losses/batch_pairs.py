@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
-from cnn_jax.losses.checks import check_labels, check_margin, check_rows
+from cnn_jax.losses.checks import check_labels, check_margin, check_rows, check_same_shape
 from cnn_jax.losses.examples import hide, read
 
 
@@ -39,6 +39,8 @@ def pair_masks(
     >>> negatives.astype(int).tolist()
     [[0, 0, 1], [0, 0, 1], [1, 1, 0]]
     """
+    check_rows("labels", labels, "[b]")
+    hide(labels, where)
     same = labels[:, None] == labels[None, :]
     counts = jnp.ones(same.shape, bool) if where is None else where[:, None] & where[None, :]
     return same & counts & ~jnp.eye(len(labels), dtype=bool), ~same & counts
@@ -52,5 +54,7 @@ def spread_mean(sums: Array, num_terms: Array, where: Bool[Array, "b"] | None) -
     >>> spread_mean(jnp.array([6.0, 0.0]), jnp.array([3, 0]), None).mean().item()
     2.0
     """
+    check_same_shape(sums=sums, num_terms=num_terms)
+    hide(sums, where)
     num_examples = sums.shape[0] if where is None else where.sum()
     return sums * num_examples / jnp.maximum(num_terms.sum(), 1)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from cnn_jax.losses.checks import check_same_shape, fractions, signs
 from cnn_jax.losses.class_weights import Weights, weights_array
 from cnn_jax.losses.examples import hide, per_example, read
+from cnn_jax.ops.arguments import check_number
 
 
 def binary_cross_entropy(
@@ -58,8 +59,7 @@ def binary_cross_entropy_with_logits(
     >>> binary_cross_entropy_with_logits(jnp.array([0.0, -1e4]), jnp.array([1, 1])).tolist()
     [0.6931471824645996, 10000.0]
     """
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"smoothing={smoothing} must be at least 0 and less than 1")
+    check_number("smoothing", smoothing, lambda v: 0 <= v < 1, "at least 0 and less than 1")
     check_same_shape(logits=logits, targets=targets)
     z = read("logits", logits, where)
     t = fractions("targets", hide(targets, where), z.dtype) * (1 - smoothing) + 0.5 * smoothing

@@ -5,13 +5,12 @@ yet, and values that are not allowed become NaN instead, so that the loss shows 
 """
 
 import math
-from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
+
+from cnn_jax.ops.arguments import check_array, check_number, check_values
 
 
 def described(array: Array) -> str:
@@ -23,27 +22,6 @@ def described(array: Array) -> str:
     return f"{list(array.shape)} ({array.dtype})"
 
 
-def check_values(name: str, array: Array | np.ndarray, allowed: Callable[[np.ndarray], np.ndarray], rule: str) -> None:
-    """Raises ValueError for the first element of which `allowed` is not True; does nothing while the array is traced.
-
-    Args:
-      name: what to call the array in the error.
-      allowed: (array) -> booleans of its shape.
-      rule: what an element must be, in words.
-
-    >>> check_values("p", jnp.array([0.5, 2.0]), lambda p: p <= 1, "at most 1")
-    Traceback (most recent call last):
-    ValueError: p[1]=2.0 is not allowed: p must be at most 1
-    """
-    if isinstance(array, jax.core.Tracer) or not getattr(array, "is_fully_addressable", True):
-        return
-    known = np.asarray(array)
-    refused = np.argwhere(~allowed(known))
-    if len(refused):
-        place = tuple(refused[0].tolist())
-        raise ValueError(f"{name}{list(place) if place else ''}={known[place]} is not allowed: {name} must be {rule}")
-
-
 def check_same_shape(**arrays: Array) -> None:
     """Raises ValueError unless all arrays have the shape of the first.
 
@@ -51,6 +29,8 @@ def check_same_shape(**arrays: Array) -> None:
     Traceback (most recent call last):
     ValueError: scores [8] but targets [7]: targets must be [8]
     """
+    for name, array in arrays.items():
+        check_array(name, array)
     (first, reference), *others = arrays.items()
     for name, array in others:
         if array.shape != reference.shape:
@@ -65,6 +45,7 @@ def check_rows(name: str, array: Array, wanted: str) -> None:
     Traceback (most recent call last):
     ValueError: logits [8] must be [b, k]
     """
+    check_array(name, array)
     if array.ndim != wanted.count(",") + 1:
         raise ValueError(f"{name} {list(array.shape)} must be {wanted}")
 
@@ -76,8 +57,7 @@ def check_margin(margin: float) -> None:
     Traceback (most recent call last):
     ValueError: margin=-1.0 must be finite and not negative
     """
-    if not 0 <= margin < math.inf:
-        raise ValueError(f"margin={margin} must be finite and not negative")
+    check_number("margin", margin, lambda v: 0 <= v < math.inf, "finite and not negative")
 
 
 def check_labels(labels: Array, name: str, outputs: Array) -> None:
@@ -87,6 +67,8 @@ def check_labels(labels: Array, name: str, outputs: Array) -> None:
     Traceback (most recent call last):
     ValueError: logits [8, 10] but labels [7]: labels must be ints [8]
     """
+    check_array(name, outputs)
+    check_array("labels", labels)
     wanted = list(outputs.shape[:-1])
     if list(labels.shape) != wanted:
         raise ValueError(f"{name} {list(outputs.shape)} but labels {list(labels.shape)}: labels must be ints {wanted}")

@@ -6,7 +6,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from cnn_jax.losses.checks import check_values
+from cnn_jax.ops.arguments import check_array, check_number, check_values
 
 Weights = tuple[float, ...] | Array
 """One weight a class. A tuple can be written as a setting: `--set loss.class_weights=1,2,0.5`."""
@@ -22,6 +22,7 @@ def weights_array(name: str, weights: Weights | float, num_classes: int, dtype: 
     [1.0, 2.0]
     """
     weights = weights if isinstance(weights, jax.Array) else np.asarray(weights)
+    check_array(name, weights)
     if weights.shape not in ((num_classes,), (1,), ()):
         shown = f" = {weights.tolist()}" if isinstance(weights, np.ndarray) else ""
         raise ValueError(f"{name} {list(weights.shape)}{shown} must be one number for each of {num_classes} classes")
@@ -47,9 +48,10 @@ def class_balanced_weights(counts: Array, *, beta: float = 0.999) -> Float[Array
     >>> [round(weight, 3) for weight in class_balanced_weights(jnp.array([10, 30]), beta=1.0).tolist()]
     [1.5, 0.5]
     """
-    if not 0 <= beta <= 1:
-        raise ValueError(f"beta={beta} must lie from 0 to 1")
-    if counts.ndim != 1:
+    check_number("beta", beta, lambda v: 0 <= v <= 1, "from 0 to 1")
+    counts = counts if isinstance(counts, jax.Array) else np.asarray(counts)
+    check_array("counts", counts)
+    if counts.ndim != 1 or len(counts) == 0:
         raise ValueError(f"counts {list(counts.shape)} must be [k], one number for each class")
     check_values("counts", counts, lambda n: n >= 1, "at least 1")
     n = jnp.where(counts >= 1, counts.astype(jnp.result_type(float)), jnp.nan)

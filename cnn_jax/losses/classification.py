@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from cnn_jax.losses.checks import check_log_probabilities, check_rows, check_same_shape, check_values, described, fractions
+from cnn_jax.losses.checks import check_log_probabilities, check_rows, check_same_shape, described, fractions
 from cnn_jax.losses.class_weights import Weights, weights_array
 from cnn_jax.losses.examples import hide, per_example, read
 from cnn_jax.losses.labelled import labelled, of_label, weight_of_label
+from cnn_jax.ops.arguments import check_array, check_number, check_values
 
 
 def negative_log_likelihood(
@@ -76,8 +77,9 @@ def softmax_cross_entropy(
     >>> softmax_cross_entropy(jnp.zeros((1, 4)), jnp.array([[0.5, 0.5, 0.0, 0.0]])).item() == jnp.log(4.0).item()
     True
     """
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"smoothing={smoothing} must be at least 0 and less than 1")
+    check_number("smoothing", smoothing, lambda v: 0 <= v < 1, "at least 0 and less than 1")
+    check_array("logits", logits)
+    check_array("labels", labels)
     if logits.ndim < 2:
         raise ValueError(f"logits {list(logits.shape)} must be [b, k], or [b, *space, k]")
     if labels.ndim == logits.ndim:
@@ -116,8 +118,7 @@ def poly1(
     >>> poly1(jnp.zeros((1, 2)), jnp.array([0])).item() == jnp.log(2.0).item() + 0.5
     True
     """
-    if not epsilon >= -1:
-        raise ValueError(f"epsilon={epsilon} must be at least -1")
+    check_number("epsilon", epsilon, lambda v: -1 <= v < math.inf, "at least -1 and finite")
     z, index, counts = labelled("logits", logits, labels, where, ignore_index)
     log_p = of_label(jax.nn.log_softmax(z), index)
     values = -log_p - epsilon * jnp.expm1(log_p)
@@ -150,10 +151,8 @@ def multi_margin(
     >>> multi_margin(jnp.array([[0.0, 0.5, -3.0]]), jnp.array([0])).tolist()
     [0.5]
     """
-    if p not in (1, 2):
-        raise ValueError(f"p={p} must be 1 or 2")
-    if not math.isfinite(margin):
-        raise ValueError(f"margin={margin} must be finite")
+    check_number("p", p, lambda v: v in (1, 2), "1 or 2")
+    check_number("margin", margin, math.isfinite, "finite")
     check_rows("logits", logits, "[b, k]")
     z, index, _ = labelled("logits", logits, labels, where, None)
     short = jnp.maximum(margin - of_label(z, index)[:, None] + z, 0) ** p

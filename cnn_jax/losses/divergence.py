@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from cnn_jax.losses.checks import check_log_probabilities, check_rows, check_same_shape, fractions
 from cnn_jax.losses.classification import softmax_cross_entropy
 from cnn_jax.losses.examples import hide, per_example, read
+from cnn_jax.ops.arguments import check_flag, check_number
 
 
 def kl_divergence(
@@ -31,6 +32,7 @@ def kl_divergence(
     >>> kl_divergence(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([[1.0, 0.0]])).item() == jnp.log(2.0).item()
     True
     """
+    check_flag("log_target", log_target)
     check_same_shape(log_probabilities=log_probabilities, targets=targets)
     log_p = read("log_probabilities", log_probabilities, where)
     check_log_probabilities("log_probabilities", log_p)
@@ -98,10 +100,8 @@ def distillation(
     >>> distillation(jnp.array([[1.0, 2.0]]), jnp.array([[1.0, 2.0]]), jnp.array([1]), weight=1.0).tolist()
     [0.0]
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature={temperature} must be positive")
-    if not 0 <= weight <= 1:
-        raise ValueError(f"weight={weight} must lie from 0 to 1")
+    check_number("temperature", temperature, lambda v: 0 < v < math.inf, "positive and finite")
+    check_number("weight", weight, lambda v: 0 <= v <= 1, "from 0 to 1")
     check_rows("logits", logits, "[b, k]")
     check_same_shape(logits=logits, teacher_logits=teacher_logits)
     student, teacher = read("logits", logits, where), read("teacher_logits", lax.stop_gradient(teacher_logits), where)

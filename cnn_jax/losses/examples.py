@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from cnn_jax.ops.arguments import check_array
+
 
 def hide(x: Array, where: Array | None, *, fill: float = 0.0) -> Array:
     """Returns x with `fill` in place of what does not count. `where` has the leading axes of x.
@@ -18,7 +20,8 @@ def hide(x: Array, where: Array | None, *, fill: float = 0.0) -> Array:
     """
     if where is None:
         return x
-    if where.dtype != jnp.bool_ or where.shape != x.shape[: where.ndim]:
+    check_array("where", where)
+    if where.dtype != jnp.bool_ or where.shape != x.shape[: max(where.ndim, 1)]:
         wanted = list(x.shape[: max(where.ndim, 1)])
         raise ValueError(f"where {list(where.shape)} ({where.dtype}) must be bool {wanted}: True for what counts")
     return jnp.where(where.reshape(where.shape + (1,) * (x.ndim - where.ndim)), x, np.asarray(fill, x.dtype))
@@ -36,6 +39,7 @@ def read(name: str, outputs: Array, where: Array | None = None) -> Float[Array, 
     >>> read("logits", jnp.ones(2, jnp.bfloat16)).dtype
     dtype('float32')
     """
+    check_array(name, outputs)
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise ValueError(f"{name} {list(outputs.shape)} ({outputs.dtype}) must be floats")
     return hide(outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)), where)
@@ -55,6 +59,8 @@ def per_example(
     >>> per_example(jnp.array([[1.0, 3.0], [5.0, 5.0]]), jnp.array([True, False]), jnp.zeros(2)).tolist()
     [2.0, 0.0]
     """
+    check_array("values", values)
+    check_array("like", like)
     rest = tuple(range(1, values.ndim))
     if counts is not None:
         values = jnp.where(counts, values, 0)

@@ -3,13 +3,17 @@
 Each has its own polarity, which its first line tells. Pairs mined from a batch are in `contrastive.py` and `ranking.py`.
 """
 
+import math
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from cnn_jax.losses.checks import check_margin, check_rows, check_same_shape, check_values, described, signs
+from cnn_jax.losses.checks import check_margin, check_rows, check_same_shape, described, signs
 from cnn_jax.losses.examples import hide, per_example, read
 from cnn_jax.losses.row_distances import row_cosines
+from cnn_jax.ops.arguments import check_array, check_number, check_values
 
 
 def contrastive_pair(
@@ -49,6 +53,7 @@ def hinge_embedding(
     >>> hinge_embedding(jnp.array([0.25, 0.25]), jnp.array([1, -1])).tolist()
     [0.25, 0.75]
     """
+    check_number("margin", margin, math.isfinite, "finite")
     check_same_shape(distances=distances, targets=targets)
     d = read("distances", distances, where)
     t = signs("targets", hide(targets, where, fill=1.0), d.dtype)
@@ -74,8 +79,7 @@ def cosine_embedding(
     >>> cosine_embedding(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]]), jnp.array([1])).tolist()
     [1.0]
     """
-    if not -1 <= margin <= 1:
-        raise ValueError(f"margin={margin} must lie from -1 to 1")
+    check_number("margin", margin, lambda v: -1 <= v <= 1, "from -1 to 1")
     check_rows("first", first, "[b, e]")
     check_same_shape(first=first, second=second)
     check_same_shape(first=first[:, 0], targets=targets)
@@ -105,7 +109,10 @@ def margin_ranking_pair(
     >>> margin_ranking_pair(jnp.array([1.0, 1.0]), jnp.array([3.0, 3.0]), jnp.array([1, -1])).tolist()
     [2.0, 0.0]
     """
-    order = jnp.asarray(order)
+    check_number("margin", margin, math.isfinite, "finite")
+    order = order if isinstance(order, jax.Array) else np.asarray(order)
+    for name, array in (("first", first), ("second", second), ("order", order)):
+        check_array(name, array)
     shapes = first.shape, second.shape, order.shape
     try:
         shape = np.broadcast_shapes(*shapes)

@@ -1,5 +1,6 @@
 """The triplet loss on triplets that are given: row i of three arrays. Triplets mined from a batch are in `triplet.py`."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -9,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from cnn_jax.losses.checks import check_rows, check_same_shape
 from cnn_jax.losses.examples import per_example, read
 from cnn_jax.losses.row_distances import row_distances
+from cnn_jax.ops.arguments import check_flag, check_function, check_number
 
 
 def triplet_margin(
@@ -65,12 +67,15 @@ def triplet_margin_with_distance(
     >>> triplet_margin_with_distance(jnp.zeros((1, 2)), jnp.ones((1, 2)), jnp.ones((1, 2)), distance_fn=city_block).tolist()
     [1.0]
     """
-    if not margin > 0:
-        raise ValueError(f"margin={margin} must be positive")
+    check_number("margin", margin, lambda v: 0 < v < math.inf, "positive and finite")
+    check_flag("swap", swap)
+    check_function("distance_fn", distance_fn, "a function of two arrays [b, e] that gives [b]")
     check_rows("anchors", anchors, "[b, e]")
     check_same_shape(anchors=anchors, positives=positives, negatives=negatives)
     a, p, n = read("anchors", anchors, where), read("positives", positives, where), read("negatives", negatives, where)
     negative = distance_fn(a, n)
+    if negative.shape != a.shape[:1]:
+        raise ValueError(f"distance_fn gives {list(negative.shape)} for two arrays {list(a.shape)}: it must give {list(a.shape[:1])}")
     if swap:
         negative = jnp.minimum(negative, distance_fn(p, n))
     return per_example(jnp.maximum(distance_fn(a, p) - negative + margin, 0), where, anchors)

@@ -1,5 +1,7 @@
 """Focal losses: cross-entropy with less weight on what is already right, so that the many easy examples do not drown the few hard ones."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -8,6 +10,7 @@ from cnn_jax.losses.checks import check_same_shape, fractions
 from cnn_jax.losses.class_weights import Weights
 from cnn_jax.losses.examples import hide, per_example, read
 from cnn_jax.losses.labelled import labelled, of_label, weight_of_label
+from cnn_jax.ops.arguments import check_number
 
 
 def focal(
@@ -63,8 +66,8 @@ def sigmoid_focal(
     >>> sigmoid_focal(jnp.array([0.0]), jnp.array([1]), alpha=None).item() == jnp.log(2.0).item() / 4
     True
     """
-    if alpha is not None and not 0 <= alpha <= 1:
-        raise ValueError(f"alpha={alpha} must lie from 0 to 1, or be None")
+    if alpha is not None:
+        check_number("alpha", alpha, lambda v: 0 <= v <= 1, "from 0 to 1, or None")
     check_same_shape(logits=logits, targets=targets)
     z = read("logits", logits, where)
     t = fractions("targets", hide(targets, where), z.dtype)
@@ -84,8 +87,8 @@ def focus(missing: Float[Array, "..."], gamma: float) -> Float[Array, "..."]:
     >>> focus(jnp.array([0.0, 0.5]), 2.0).tolist()
     [0.0, 0.25]
     """
-    if not gamma >= 0:
-        raise ValueError(f"gamma={gamma} must not be negative")
+    missing = read("missing", missing)
+    check_number("gamma", gamma, lambda v: 0 <= v < math.inf, "finite and not negative")
     if gamma == 0:
         return jnp.ones_like(missing)
     # Below 1 the power's derivative at 0 is infinite; times the loss, which is 0 there too, it would be NaN.

@@ -1,13 +1,12 @@
 """Outputs with a class for each: logits [b, k] and labels [b], or, for dense predictions, [b, *space, k] and [b, *space]."""
 
-import operator
-
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Integer
 
 from cnn_jax.losses.checks import check_labels, class_index
 from cnn_jax.losses.class_weights import Weights, weights_array
 from cnn_jax.losses.examples import hide, read
+from cnn_jax.ops.arguments import is_whole
 
 
 def labelled(
@@ -29,10 +28,8 @@ def labelled(
     if where is not None:
         counts = hide(jnp.ones(labels.shape, bool), where)
     if ignore_index is not None:
-        try:
-            ignore_index = operator.index(ignore_index)
-        except TypeError:
-            raise ValueError(f"ignore_index={ignore_index} must be an int or None") from None
+        if not is_whole(ignore_index):
+            raise ValueError(f"ignore_index={ignore_index!r} must be an int or None")
         # Compared as Python numbers compare: -100 is no uint8, and no label of that type equals it.
         limits = jnp.iinfo(labels.dtype)
         kept = labels != ignore_index if limits.min <= ignore_index <= limits.max else jnp.ones(labels.shape, bool)

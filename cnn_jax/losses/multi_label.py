@@ -3,6 +3,8 @@
 `sigmoid_cross_entropy` asks them of examples with one label.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -13,6 +15,7 @@ from cnn_jax.losses.class_weights import Weights
 from cnn_jax.losses.examples import hide, per_example, read
 from cnn_jax.losses.focal import focus
 from cnn_jax.losses.labelled import labelled
+from cnn_jax.ops.arguments import check_number
 
 
 def sigmoid_cross_entropy(
@@ -42,8 +45,7 @@ def sigmoid_cross_entropy(
     >>> sigmoid_cross_entropy(jnp.zeros((1, 3)), jnp.array([2])).item() == 3 * jnp.log(2.0).item()
     True
     """
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"smoothing={smoothing} must be at least 0 and less than 1")
+    check_number("smoothing", smoothing, lambda v: 0 <= v < 1, "at least 0 and less than 1")
     check_rows("logits", logits, "[b, k]")
     z, index, _ = labelled("logits", logits, labels, where, None)
     k = logits.shape[1]
@@ -112,8 +114,9 @@ def asymmetric(
     >>> losses.item() == 2 * jnp.log(2.0).item()
     True
     """
-    if not 0 <= shift < 1:
-        raise ValueError(f"shift={shift} must be at least 0 and less than 1")
+    check_number("shift", shift, lambda v: 0 <= v < 1, "at least 0 and less than 1")
+    for name, gamma in (("gamma_negative", gamma_negative), ("gamma_positive", gamma_positive)):
+        check_number(name, gamma, lambda v: 0 <= v < math.inf, "finite and not negative")
     check_rows("logits", logits, "[b, k]")
     check_same_shape(logits=logits, targets=targets)
     z = read("logits", logits, where)

@@ -1,10 +1,11 @@
 """How per-example losses become one number."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from cnn_jax.losses.checks import check_values
 from cnn_jax.losses.examples import hide, read
+from cnn_jax.ops.arguments import check_array, check_values
 
 
 def reduce(
@@ -31,13 +32,16 @@ def reduce(
     """
     if how not in ("mean", "sum"):
         raise ValueError(f"how={how!r} must be 'mean' or 'sum'")
+    check_array("values", per_example)
     for name, array in (("where", where), ("weights", weights)):
+        if array is not None:
+            check_array(name, array)
         if array is not None and array.shape != per_example.shape:
             raise ValueError(f"{name} {list(array.shape)} must have the shape of the values, {list(per_example.shape)}")
     total = read("values", per_example, where).sum()
     if weights is not None:
         weights = hide(weights, where)
-        check_values("weights", weights, lambda w: w >= 0, "not negative")
+        check_values("weights", weights, lambda w: (w >= 0) & np.isfinite(w), "not negative, and finite")
     if how == "sum":
         return total.astype(per_example.dtype)
     if weights is None:

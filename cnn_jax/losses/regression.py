@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from cnn_jax.losses.checks import check_same_shape, check_values
+from cnn_jax.losses.checks import check_same_shape
 from cnn_jax.losses.examples import hide, per_example, read
+from cnn_jax.ops.arguments import check_flag, check_number, check_values
 
 
 def mean_squared_error(scores: Float[Array, "b *n"], targets: Array, *, where: Bool[Array, "b"] | None = None) -> Float[Array, "b"]:
@@ -57,8 +58,7 @@ def huber(
     >>> huber(jnp.array([1.0, 5.0]), jnp.array([0, 0]), delta=2.0).tolist()
     [0.5, 8.0]
     """
-    if not delta > 0:
-        raise ValueError(f"delta={delta} must be positive")
+    check_number("delta", delta, lambda v: v > 0, "positive")
     size = jnp.abs(_difference(scores, targets, where))
     near = jnp.minimum(size, delta)
     return per_example(near * (size - 0.5 * near), where, scores)
@@ -77,8 +77,7 @@ def smooth_l1(
     >>> smooth_l1(jnp.array([1.0, 5.0]), jnp.array([0, 0]), beta=2.0).tolist()
     [0.25, 4.0]
     """
-    if not beta >= 0:
-        raise ValueError(f"beta={beta} must not be negative")
+    check_number("beta", beta, lambda v: 0 <= v < math.inf, "finite and not negative")
     if beta == 0:
         return mean_absolute_error(scores, targets, where=where)
     size = jnp.abs(_difference(scores, targets, where))
@@ -121,8 +120,7 @@ def quantile(
     >>> quantile(jnp.array([0.0, 5.0]), jnp.array([1, 4]), level=0.75).tolist()
     [0.75, 0.25]
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level={level} must lie between 0 and 1")
+    check_number("level", level, lambda v: 0 < v < 1, "between 0 and 1")
     short = -_difference(scores, targets, where)
     return per_example(jnp.where(short > 0, level * short, (level - 1) * short), where, scores)
 
@@ -156,8 +154,9 @@ def poisson_nll(
     >>> poisson_nll(jnp.array([0.0, 2.0]), jnp.array([3, 0]), log_input=False)[1].item()
     2.0
     """
-    if not epsilon > 0:
-        raise ValueError(f"epsilon={epsilon} must be positive")
+    check_flag("log_input", log_input)
+    check_flag("full", full)
+    check_number("epsilon", epsilon, lambda v: 0 < v < math.inf, "positive and finite")
     check_same_shape(scores=scores, targets=targets)
     s, t = read("scores", scores, where), hide(targets, where)
     check_values("targets", t, lambda v: v >= 0, "counts, not negative")
@@ -197,8 +196,8 @@ def gaussian_nll(
     >>> gaussian_nll(jnp.array([1.0, 1.0]), jnp.array([1, 3]), jnp.array([1.0, 1.0])).tolist()
     [0.0, 2.0]
     """
-    if not epsilon > 0:
-        raise ValueError(f"epsilon={epsilon} must be positive")
+    check_flag("full", full)
+    check_number("epsilon", epsilon, lambda v: 0 < v < math.inf, "positive and finite")
     check_same_shape(scores=scores, targets=targets, variances=variances)
     difference = _difference(scores, targets, where)
     v = read("variances", variances, where)

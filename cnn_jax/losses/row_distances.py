@@ -7,6 +7,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnn_jax.losses.checks import check_same_shape
+from cnn_jax.ops.arguments import check_number
+from cnn_jax.ops.precision import as_floats
 
 
 def row_distances(x: Float[Array, "b e"], y: Array, *, p: float = 2.0, epsilon: float = 1e-6) -> Float[Array, "b"]:
@@ -21,9 +23,10 @@ def row_distances(x: Float[Array, "b e"], y: Array, *, p: float = 2.0, epsilon: 
     >>> row_distances(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]]), epsilon=0.0).tolist()
     [5.0]
     """
-    if not p > 0:
-        raise ValueError(f"p={p} must be positive, or inf")
+    check_number("p", p, lambda v: v > 0, "positive, or inf")
+    check_number("epsilon", epsilon, math.isfinite, "finite")
     check_same_shape(x=x, y=y)
+    x = as_floats(x)
     wide = jnp.promote_types(jnp.result_type(x, y), jnp.float32)
     difference = x.astype(wide) - y.astype(wide) + epsilon
     size = difference * jnp.sign(difference)  # jnp.abs has the derivative 1 at 0
@@ -52,7 +55,9 @@ def row_cosines(x: Float[Array, "b e"], y: Array, *, epsilon: float = 1e-12) -> 
     >>> row_cosines(jnp.array([[1.0, 0.0]]), jnp.array([[3.0, 4.0]])).round(6).tolist()
     [0.6000000238418579]
     """
+    check_number("epsilon", epsilon, lambda v: 0 <= v < math.inf, "finite and not negative")
     check_same_shape(x=x, y=y)
+    x = as_floats(x)
     wide = jnp.promote_types(jnp.result_type(x, y), jnp.float32)
     a, b = x.astype(wide), y.astype(wide)
     lengths = [lax.rsqrt(jnp.square(v).sum(-1) + epsilon) for v in (a, b)]

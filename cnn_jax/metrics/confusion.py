@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cnn_jax.metrics.checks import label_of_batch
 from cnn_jax.types import ArrayLike
 
 
@@ -34,9 +35,12 @@ class Confusion(flax.struct.PyTreeNode):
 def confusion(logits: Float[Array, "b k"], labels: Int[Array, "b"], *, where: Bool[Array, "b"] | None = None) -> Confusion:
     """Returns how often each class was taken for each.
 
+    Raises:
+      ValueError: logits are not [b, k], labels no ints [b], or one that counts is out of range (under jit it is not counted).
+
     >>> confusion(jnp.array([[1.0, 2.0], [3.0, 0.0]]), jnp.array([1, 1])).counts.astype(int).tolist()
     [[0, 0], [1, 1]]
     """
+    labels = label_of_batch(logits, labels, where)  # out of range where one does not count
     k = logits.shape[1]
-    weights = jnp.ones(labels.shape, jnp.int32) if where is None else where.astype(jnp.int32)
-    return Confusion(jnp.zeros((k, k), jnp.int32).at[labels, logits.argmax(axis=1)].add(weights))
+    return Confusion(jnp.zeros((k, k), jnp.int32).at[labels, jnp.argmax(logits, axis=1)].add(1, mode="drop"))

@@ -4,6 +4,8 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from cnn_jax.metrics.checks import check_where
+from cnn_jax.ops.arguments import check_array
 from cnn_jax.types import ArrayLike
 
 
@@ -25,6 +27,10 @@ class Mean(flax.struct.PyTreeNode):
         >>> Mean.of(jnp.array([1.0, 3.0])).result()
         2.0
         """
+        check_array("values", values)
+        if values.ndim != 1:
+            raise ValueError(f"values {list(values.shape)} must be [b]")
+        check_where(where, len(values))
         where = jnp.ones(values.shape, bool) if where is None else where
         return cls(jnp.where(where, values, 0).sum(), where.sum())
 

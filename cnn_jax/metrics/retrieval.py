@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from cnn_jax.ops.arguments import check_array, check_whole, is_whole
+
 
 def nearest_neighbours(embeddings: np.ndarray, *, k: int = 1, block: int = 1024) -> np.ndarray:
     """Returns the indices [n, k] of each row's k nearest other rows (Euclidean), nearest first, ties by index.
@@ -19,10 +21,12 @@ def nearest_neighbours(embeddings: np.ndarray, *, k: int = 1, block: int = 1024)
     >>> nearest_neighbours(np.array([[0.0], [1.0], [3.0]])).tolist()
     [[1], [0], [1]]
     """
+    embeddings = _rows(embeddings)
+    check_whole("block", block)
     n = len(embeddings)
-    if not 0 < k < n:
-        raise ValueError(f"k must be from 1 to the number of other examples ({n - 1}), got {k}")
-    x = np.asarray(embeddings, np.float32)
+    if not is_whole(k) or not 0 < k < n:
+        raise ValueError(f"k must be from 1 to the number of other examples ({n - 1}), got {k!r}")
+    x = embeddings.astype(np.float32)
     x = x - x.mean(axis=0)  # moves no distance, and leaves less for the difference below to cancel
     squares = np.square(x).sum(1)
     found = np.empty((n, k), np.int64)
@@ -55,10 +59,20 @@ def recall_at_k(embeddings: np.ndarray, labels: np.ndarray, *, k: int = 1) -> fl
     >>> recall_at_k(np.array([[0.0], [1.0], [3.0], [9.0]]), np.array([0, 0, 1, 1]))
     0.75
     """
-    labels = np.asarray(labels)
+    embeddings, labels = _rows(embeddings), np.asarray(labels)
+    if labels.shape != embeddings.shape[:1]:
+        raise ValueError(f"embeddings {list(embeddings.shape)} but labels {list(labels.shape)}: labels must be [{len(embeddings)}]")
     if not np.isfinite(embeddings).all():
         return float("nan")  # of a network that has diverged
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     has_mate = counts[inverse] > 1
     found = labels[nearest_neighbours(embeddings, k=k)] == labels[:, None]
     return float(found.any(1)[has_mate].mean()) if has_mate.any() else float("nan")
+
+
+def _rows(embeddings: np.ndarray) -> np.ndarray:
+    embeddings = np.asarray(embeddings)
+    check_array("embeddings", embeddings)
+    if embeddings.ndim != 2:
+        raise ValueError(f"embeddings {list(embeddings.shape)} must be [n, e]")
+    return embeddings

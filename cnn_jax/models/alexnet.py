@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from cnn_jax.layers import Conv, Dense, Dropout, Head
+from cnn_jax.models.checks import check_network
+from cnn_jax.ops.arguments import check_array
 from cnn_jax.ops.pool import adaptive_average_pool, max_pool
 
 
@@ -38,6 +40,7 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         _check(x.shape, self.hidden)
         x = nn.relu(Conv(64, (11, 11), stride=4, padding=2, dtype=self.dtype, name="conv1")(x))
         x = max_pool(x, 3, stride=2)
@@ -78,6 +81,7 @@ class AlexNet2012(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         _check(x.shape, self.hidden)
         x = nn.relu(Conv(96, (11, 11), stride=4, padding=2, dtype=self.dtype, name="conv1")(x))
         x = max_pool(local_response(x), 3, stride=2)
@@ -99,9 +103,15 @@ def local_response(x):
     Args:
       x: [b, h, w, c].
 
+    Raises:
+      ValueError: x is no array [b, h, w, c].
+
     >>> round(local_response(jnp.full((1, 1, 1, 1), 100.0)).item(), 3), round(100 / 3**0.75, 3)
     (43.869, 43.869)
     """
+    check_array("x", x)
+    if x.ndim != 4:
+        raise ValueError(f"x must be [b, h, w, c], got shape {x.shape}")
     squares = jnp.square(jnp.asarray(x, jnp.float32))
     sums = lax.reduce_window(squares, 0.0, lax.add, (1, 1, 1, 5), (1, 1, 1, 1), ((0, 0), (0, 0), (0, 0), (2, 2)))
     return jnp.asarray(x * (2 + 1e-4 * sums) ** -0.75, x.dtype)

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cnn_jax.layers import Conv, Dropout
+from cnn_jax.models.checks import check_network
 from cnn_jax.ops.pool import global_average_pool
 
 
@@ -41,6 +42,7 @@ class AllCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         if self.width < 1:
             raise ValueError(f"width={self.width} must be at least 1")
         if min(x.shape[1:-1]) < 9:  # the seventh convolution is not padded

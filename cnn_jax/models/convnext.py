@@ -1,5 +1,6 @@
 """ConvNeXt (Liu et al. 2022, "A ConvNet for the 2020s"): a residual net made over in the image of a transformer; torchvision's layout."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 from flax.linen.initializers import constant, normal
 
 from cnn_jax.layers import Conv, Head, LayerNorm, StochasticDepth
+from cnn_jax.models.checks import check_network
 from cnn_jax.ops.activations import gelu
+from cnn_jax.ops.arguments import check_number
 from cnn_jax.ops.pool import global_average_pool
 
 # The authors' "truncated normal, 0.02" cuts at ±2, not at two deviations: that is the normal distribution.
@@ -84,6 +87,7 @@ class ConvNeXt(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         self._check(x.shape)
         conv = partial(Conv, padding="VALID", kernel_init=_init, dtype=self.dtype)
         x = conv(self.widths[0], (self.patch, self.patch), stride=self.patch, name="stem_conv")(jnp.asarray(x, self.dtype))
@@ -101,6 +105,7 @@ class ConvNeXt(nn.Module):
         return Head(self.num_outputs, kernel_init=_init, dtype=self.dtype, name="head")(x)
 
     def _check(self, shape: tuple[int, ...]) -> None:
+        check_number("layer_scale", self.layer_scale, math.isfinite, "finite")
         if len(self.widths) != len(self.stage_sizes):
             raise ValueError(f"widths={self.widths} must have one number for each stage of stage_sizes={self.stage_sizes}")
         if min(self.patch, *self.widths, *self.stage_sizes, len(self.stage_sizes)) < 1:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
 from cnn_jax.layers import BatchNorm, Conv, Dropout, Head
+from cnn_jax.models.checks import check_network
 from cnn_jax.ops.pool import average_pool, global_average_pool, max_pool
 
 # He et al. 2015, counted over inputs, as in the authors' code.
@@ -108,6 +109,7 @@ class DenseNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         self._check(x.shape)
         conv = partial(Conv, use_bias=False, kernel_init=_he_normal_fan_in, dtype=self.dtype)
         norm = partial(BatchNorm, axis_name=self.axis_name)

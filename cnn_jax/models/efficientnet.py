@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import variance_scaling
 
 from cnn_jax.layers import BatchNorm, Conv, Dropout, Head
+from cnn_jax.models.checks import check_network
 from cnn_jax.models.mobilenet import InvertedResidual, round_channels, stem_stride
 from cnn_jax.ops.activations import silu
 from cnn_jax.ops.pool import global_average_pool
@@ -64,7 +65,8 @@ class EfficientNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        if not (self.width > 0 and self.depth > 0):
+        check_network(self, x)
+        if not (0 < self.width < math.inf and 0 < self.depth < math.inf):
             raise ValueError(f"width={self.width} and depth={self.depth} must be positive")
         conv = partial(Conv, use_bias=False, dtype=self.dtype)
         norm = partial(BatchNorm, momentum=self.bn_momentum, epsilon=self.bn_epsilon, axis_name=self.axis_name)

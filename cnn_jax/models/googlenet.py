@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cnn_jax.layers import BatchNorm, Conv, Dense, Dropout, Head
+from cnn_jax.models.checks import check_network
 from cnn_jax.ops.pool import adaptive_average_pool, global_average_pool, max_pool
 
 # Table 1 of the paper: features of 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection. A max pool stands before 4a and 5a.
@@ -158,6 +159,7 @@ class GoogLeNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         if min(x.shape[1:-1]) < 15:
             raise ValueError(f"images of {x.shape[1]}×{x.shape[2]} are too small for GoogLeNet: each side must be at least 15")
         if self.large_window < 1 or self.large_window % 2 == 0:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import normal
 
 from cnn_jax.layers import Dropout, Head
+from cnn_jax.models.checks import check_network
 from cnn_jax.models.googlenet import ConvUnit
 from cnn_jax.ops.pool import adaptive_average_pool, average_pool, global_average_pool, max_pool
 
@@ -150,6 +151,7 @@ class InceptionV3(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         if min(x.shape[1:-1]) < 75:
             raise ValueError(f"images of {x.shape[1]}×{x.shape[2]} are too small for Inception v3: each side must be at least 75")
         unit = partial(ConvUnit, dtype=self.dtype, axis_name=self.axis_name)

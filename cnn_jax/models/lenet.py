@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import Initializer, variance_scaling, zeros
 
 from cnn_jax.layers import Conv, Dense, Head
+from cnn_jax.models.checks import check_network
 from cnn_jax.ops.conv import correlate
 from cnn_jax.ops.pool import average_pool, max_pool
 
@@ -50,6 +51,7 @@ class LeNet5(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         del train
+        check_network(self, x)
         x = _fit_to_32(jnp.asarray(x, self.dtype))
         x = _squash(Conv(6, (5, 5), padding="VALID", kernel_init=_tanh_init, dtype=self.dtype, name="c1")(x))
         x = _squash(_Subsample(self.dtype, name="s2")(x))
@@ -57,6 +59,8 @@ class LeNet5(nn.Module):
         x = _squash(_Subsample(self.dtype, name="s4")(x))
         x = _squash(Conv(120, (5, 5), padding="VALID", kernel_init=_tanh_init, dtype=self.dtype, name="c5")(x))
         x = _squash(Dense(84, kernel_init=_tanh_init, dtype=self.dtype, name="f6")(x.reshape(x.shape[0], -1)))
+        if self.num_outputs == 0:
+            return jnp.asarray(x, jnp.float32)
         codes = jax.random.rademacher(jax.random.key(1998), (self.num_outputs, 84), jnp.float32)
         return -jnp.square(jnp.asarray(x, jnp.float32)[:, None, :] - codes[None]).sum(-1) / 84**0.5
 
@@ -84,6 +88,7 @@ class LeNet5Modern(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         del train
+        check_network(self, x)
         x = _fit_to_32(jnp.asarray(x, self.dtype))
         for features, name in ((6, "conv1"), (16, "conv2")):
             x = max_pool(nn.relu(Conv(features, (5, 5), padding="VALID", dtype=self.dtype, name=name)(x)), 2)

@@ -1,5 +1,6 @@
 """MobileNetV2 (Sandler et al. 2018, "Inverted residuals and linear bottlenecks"), and the block it shares with EfficientNet."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -9,7 +10,9 @@ import jax.numpy as jnp
 from flax.linen.initializers import normal, variance_scaling
 
 from cnn_jax.layers import BatchNorm, Conv, Dropout, Head, SqueezeExcitation, StochasticDepth
+from cnn_jax.models.checks import check_network
 from cnn_jax.ops.activations import named_activation, relu6
+from cnn_jax.ops.arguments import check_number
 from cnn_jax.ops.pool import global_average_pool
 
 # √(2 / taps): He et al.'s rule counted over the outputs of one group, as in TensorFlow and timm. torchvision counts the outputs
@@ -36,6 +39,7 @@ def round_channels(channels: float) -> int:
     >>> [round_channels(c) for c in (1, 11.2, 12, 17.6, 24, 1792.1)]
     [8, 16, 16, 16, 24, 1792]
     """
+    check_number("channels", channels, lambda v: 0 < v < math.inf, "positive and finite")
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * channels else nearest + 8
 
@@ -50,7 +54,7 @@ def stem_stride(stem: str) -> int:
     (2, 1)
     """
     strides = {"imagenet": 2, "small": 1}
-    if stem not in strides:
+    if stem not in tuple(strides):
         raise ValueError(f"stem={stem!r} must be one of {', '.join(strides)}")
     return strides[stem]
 
@@ -131,7 +135,8 @@ class MobileNetV2(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        if not self.width > 0:
+        check_network(self, x)
+        if not 0 < self.width < math.inf:
             raise ValueError(f"width={self.width} must be positive")
         conv = partial(Conv, use_bias=False, dtype=self.dtype)
         norm = partial(BatchNorm, axis_name=self.axis_name)

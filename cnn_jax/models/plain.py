@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cnn_jax.layers import BatchNorm, Conv, Head
+from cnn_jax.models.checks import check_network
 from cnn_jax.models.resnet import BasicBlock, check_sizes
 from cnn_jax.models.stems import Stem, begin
 from cnn_jax.ops.pool import global_average_pool
@@ -57,6 +58,7 @@ class PlainNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         check_sizes(self.width, self.stage_sizes)
         conv = partial(Conv, use_bias=False, dtype=self.dtype)
         norm = partial(BatchNorm, axis_name=self.axis_name)

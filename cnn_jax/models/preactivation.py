@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cnn_jax.layers import BatchNorm, Conv, Dropout, Head, StochasticDepth
+from cnn_jax.models.checks import check_network
 from cnn_jax.models.resnet import check_sizes, linear_drops
 from cnn_jax.ops.pool import global_average_pool, max_pool
 
@@ -122,6 +123,7 @@ class PreActivationResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         stem_width = self.width if self.stem_width is None else self.stem_width
         check_sizes(self.width, self.stage_sizes)
         if stem_width < 1:

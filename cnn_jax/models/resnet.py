@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import ones, zeros
 
 from cnn_jax.layers import BatchNorm, Conv, Head, SqueezeExcitation, StochasticDepth
+from cnn_jax.models.checks import check_network
 from cnn_jax.models.stems import Stem, begin, blur
 from cnn_jax.ops.pool import average_pool, global_average_pool
 
@@ -168,6 +169,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         check_sizes(self.width, self.stage_sizes)
         conv = partial(Conv, use_bias=False, dtype=self.dtype)
         norm = partial(BatchNorm, axis_name=self.axis_name)

@@ -8,6 +8,7 @@ import jax
 
 from cnn_jax.layers import BatchNorm, Conv
 from cnn_jax.ops.pool import blur_pool, max_pool
+from cnn_jax.ops.windows import spatial_sizes
 
 Stem = Literal["imagenet", "small", "deep", "antialiased"]
 
@@ -58,5 +59,5 @@ def blur(x: jax.Array, *, stride: int) -> jax.Array:
     >>> blur(jax.numpy.array([0.0, 0.0, 4.0, 0.0, 0.0]).reshape(1, 5, 1), stride=2)[0, :, 0].tolist()
     [0.0, 2.0, 0.0]
     """
-    border = "reflect" if min(x.shape[1:-1]) > 1 else "replicate"  # a single position has no neighbour to reflect
+    border = "reflect" if min(spatial_sizes(x)) > 1 else "replicate"  # a single position has no neighbour to reflect
     return blur_pool(x, stride=stride, border=border)

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cnn_jax.layers import BatchNorm, Conv, Dense, Dropout, Head
+from cnn_jax.models.checks import check_network
 from cnn_jax.ops.pool import adaptive_average_pool, max_pool
 
 
@@ -44,6 +45,7 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        check_network(self, x)
         self._check(x.shape)
         x = jnp.asarray(x, self.dtype)
         for i, num_convs in enumerate(self.stage_sizes):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cnn_jax.errors import unknown
+from cnn_jax.ops.arguments import check_number, is_whole
 from cnn_jax.ops.precision import in_float32
 from cnn_jax.ops.rectifiers import celu, elu, hard_sigmoid, hard_swish, hard_tanh, leaky_relu, relu, relu6, selu
 
@@ -121,8 +122,7 @@ def softplus(x: Float[Array, "*shape"], *, beta: float = 1.0) -> Float[Array, "*
     >>> [round(y, 4) for y in softplus(jnp.array([-1e4, 0.0, 1e4])).tolist()]
     [0.0, 0.6931, 10000.0]
     """
-    if not 0 < beta < math.inf:
-        raise ValueError(f"beta={beta} must be positive and finite")
+    check_number("beta", beta, lambda v: 0 < v < math.inf, "positive and finite")
     return jax.nn.softplus(beta * x) / beta
 
 
@@ -157,6 +157,7 @@ def softmax(x: Float[Array, "*shape"], *, axis: int = -1) -> Float[Array, "*shap
     >>> softmax(jnp.array([0.0, 0.0, -1e4])).tolist()
     [0.5, 0.5, 0.0]
     """
+    _check_axis(axis, x)
     return jax.nn.softmax(x, axis=axis)
 
 
@@ -167,6 +168,7 @@ def softmin(x: Float[Array, "*shape"], *, axis: int = -1) -> Float[Array, "*shap
     >>> softmin(jnp.array([0.0, 0.0, 1e4])).tolist()
     [0.5, 0.5, 0.0]
     """
+    _check_axis(axis, x)
     return jax.nn.softmax(-x, axis=axis)
 
 
@@ -177,6 +179,7 @@ def log_softmax(x: Float[Array, "*shape"], *, axis: int = -1) -> Float[Array, "*
     >>> log_softmax(jnp.array([0.0, -1e4])).tolist()
     [0.0, -10000.0]
     """
+    _check_axis(axis, x)
     return jax.nn.log_softmax(x, axis=axis)
 
 
@@ -192,8 +195,7 @@ def glu(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
     >>> glu(jnp.array([3.0, 4.0, 0.0, 1e4])).tolist()
     [1.5, 4.0]
     """
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"axis={axis} is none of the {x.ndim} axes of shape {x.shape}: it must be in [{-x.ndim}, {x.ndim - 1}]")
+    _check_axis(axis, x)
     if x.shape[axis] % 2:
         raise ValueError(f"axis={axis} must have an even size to be halved, got shape {x.shape}")
     a, b = jnp.split(x, 2, axis=axis)
@@ -218,6 +220,11 @@ def named_activation(name: str) -> Callable[[jax.Array], jax.Array]:
     >>> named_activation("relu")(jnp.array([-1.0])).tolist()
     [0.0]
     """
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(str(unknown("activation", name, ACTIVATIONS)))
     return ACTIVATIONS[name]
+
+
+def _check_axis(axis: int, x: jax.Array) -> None:
+    if not is_whole(axis) or not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"axis={axis!r} is none of the {x.ndim} axes of shape {x.shape}: it must be in [{-x.ndim}, {x.ndim - 1}]")

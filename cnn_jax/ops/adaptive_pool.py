@@ -32,6 +32,7 @@ def adaptive_average_pool(inputs: Float[Array, "b *space c"], output_size: PerAx
     >>> adaptive_average_pool(jnp.arange(5.0).reshape(1, 5, 1), 2)[0, :, 0].tolist()
     [1.0, 3.0]
     """
+    spatial_sizes(inputs)
     means = _by_bins(widened(inputs), output_size, lambda x, axis: x.mean(axis, keepdims=True))
     return means.astype(result_type(inputs))
 

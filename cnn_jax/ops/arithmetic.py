@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
+from cnn_jax.ops.arguments import check_each_axis, check_flag, check_whole
 from cnn_jax.ops.conv import check_transposed, transposed_padding
-from cnn_jax.ops.padding import Padding, PerAxis, explicit_padding, is_whole, per_axis
+from cnn_jax.ops.padding import Padding, PerAxis, explicit_padding, per_axis
 
 
 def output_sizes(
@@ -27,7 +28,7 @@ def output_sizes(
     >>> output_sizes((224, 224), (7, 7), stride=2, padding=3)
     (112, 112)
     """
-    n = len(sizes)
+    n = _num_space(sizes, window)
     stride, dilation = per_axis(stride, n, "stride"), per_axis(dilation, n, "dilation")
     pads = explicit_padding(padding, sizes, window, stride, dilation)
     spans = [size + sum(pair) - (k - 1) * d for size, pair, k, d in zip(sizes, pads, window, dilation, strict=True)]
@@ -60,9 +61,9 @@ def transposed_output_sizes(
     >>> transposed_output_sizes((7, 7), (4, 4), stride=2, padding=1)
     (14, 14)
     """
-    n = len(sizes)
+    n = _num_space(sizes, window)
     stride, dilation = per_axis(stride, n, "stride"), per_axis(dilation, n, "dilation")
-    extra, window = per_axis(output_padding, n, "output_padding", least=0), per_axis(tuple(window), n, "window")
+    extra = per_axis(output_padding, n, "output_padding", least=0)
     cut = transposed_padding(padding, sizes, window, stride, dilation)
     check_transposed(sizes, window, stride, dilation, extra, cut)
     rows = zip(sizes, window, stride, dilation, extra, cut, strict=True)
@@ -82,9 +83,10 @@ def num_weights(window: Sequence[int], c_in: int, c_out: int, *, groups: int = 1
     >>> num_weights((3, 3), 64, 128)
     73728
     """
-    if min(c_in, c_out) < 1:
-        raise ValueError(f"c_in={c_in} and c_out={c_out} must be at least 1")
-    if not is_whole(groups) or groups < 1 or c_in % groups or c_out % groups:
+    check_each_axis("window", window)
+    for name, number in (("c_in", c_in), ("c_out", c_out), ("groups", groups)):
+        check_whole(name, number)
+    if c_in % groups or c_out % groups:
         raise ValueError(f"groups={groups} must divide c_in={c_in} and c_out={c_out}")
     return math.prod(window) * (c_in // groups) * c_out
 
@@ -104,8 +106,7 @@ def num_neurons(sizes: Sequence[int], window: Sequence[int], c_out: int, **geome
     >>> num_neurons((32, 32), (5, 5), 6)
     4704
     """
-    if c_out < 1:
-        raise ValueError(f"c_out={c_out} must be at least 1")
+    check_whole("c_out", c_out)
     return math.prod(output_sizes(sizes, window, **geometry)) * c_out
 
 
@@ -146,7 +147,8 @@ def num_connections(
     >>> num_connections((32, 32), (5, 5), 1, 6)
     122304
     """
-    n = len(sizes)
+    check_flag("use_bias", use_bias)
+    n = _num_space(sizes, window)
     stride = per_axis(geometry.get("stride", 1), n, "stride")
     dilation = per_axis(geometry.get("dilation", 1), n, "dilation")
     outputs = output_sizes(sizes, window, **geometry)
@@ -168,3 +170,11 @@ def real_taps(size: int, window: int, stride: int, dilation: int, outputs: int, 
     """
     positions = (i * stride + k * dilation - pads[0] for i in range(outputs) for k in range(window))
     return sum(0 <= p < size for p in positions)
+
+
+def _num_space(sizes: Sequence[int], window: Sequence[int]) -> int:
+    check_each_axis("sizes", sizes)
+    check_each_axis("window", window)
+    if len(window) != len(sizes):
+        raise ValueError(f"window={tuple(window)} must have one number for each axis of sizes={tuple(sizes)}")
+    return len(sizes)

@@ -1,11 +1,12 @@
 """Kernels that smooth and kernels that sharpen, as float32 arrays [kh, kw] for correlation; rows run down, columns to the right."""
 
 import math
-import numbers
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from cnn_jax.ops.arguments import check_number, check_whole
 
 
 def identity(*, size: int = 3) -> Float[Array, "{size} {size}"]:
@@ -83,8 +84,8 @@ def motion_blur(*, length: float = 7.0, angle: float = 0.0) -> Float[Array, "h w
     >>> (motion_blur(length=3.0) * 3).round().tolist()
     [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
     """
-    if not 1 <= length < math.inf or not math.isfinite(angle):
-        raise ValueError(f"length={length} must be at least 1 and angle={angle} a number of radians")
+    check_number("length", length, lambda v: 1 <= v < math.inf, "at least 1 and finite")
+    check_number("angle", angle, math.isfinite, "a finite number of radians")
     half = (length - 1) / 2
     x, y = grid(2 * math.ceil(max(half, 1)) + 1)
     along, across = math.cos(angle) * x + math.sin(angle) * y, math.cos(angle) * y - math.sin(angle) * x
@@ -120,10 +121,11 @@ def unsharp_mask(*, sigma: float = 1.0, amount: float = 1.0, size: int | None = 
     >>> round(float(unsharp_mask(sigma=2.0).sum()), 5)
     1.0
     """
-    if (size is not None and size % 2 == 0) or not math.isfinite(amount):
-        raise ValueError(f"size={size} must be odd, so that there is a pixel in the middle, and amount={amount} finite")
+    check_number("amount", amount, math.isfinite, "finite")
+    if size is not None and _whole(size, "size") % 2 == 0:
+        raise ValueError(f"size={size} must be odd, so that there is a pixel in the middle")
     blur = np.asarray(gaussian(sigma=sigma, size=size), np.float64)
-    kernel = -amount * blur
+    kernel = -float(amount) * blur
     kernel[len(blur) // 2, len(blur) // 2] += 1 + amount
     return as_kernel(kernel)
 
@@ -146,8 +148,7 @@ def distances(sigma: float, size: int | None) -> np.ndarray:
     >>> distances(0.5, None).tolist(), distances(1.0, 2).tolist()
     ([-2.0, -1.0, 0.0, 1.0, 2.0], [-0.5, 0.5])
     """
-    if not isinstance(sigma, numbers.Real) or not 0 < sigma < math.inf:
-        raise ValueError(f"sigma={sigma!r} must be positive and finite")
+    check_number("sigma", sigma, lambda v: 0 < v < math.inf, "positive and finite")
     size = 2 * int(4 * sigma + 0.5) + 1 if size is None else _whole(size, "size")
     return np.arange(size) - (size - 1) / 2
 
@@ -182,6 +183,5 @@ def neighbourhood(neighbours: int) -> np.ndarray:
 
 
 def _whole(value: int, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value} must be a whole number of at least 1")
-    return value
+    check_whole(name, value)
+    return int(value)

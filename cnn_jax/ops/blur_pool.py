@@ -64,4 +64,5 @@ def max_blur_pool(
     >>> max_blur_pool(jnp.array([0.0, 4.0, 0.0, 0.0]).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [4.0, 2.0]
     """
+    blur = per_axis(blur, len(spatial_sizes(inputs)), "blur")
     return blur_pool(max_pool(inputs, window, stride=1, padding=padding), window=blur, stride=stride)

@@ -6,7 +6,8 @@ Networks compute *correlation* and call it convolution; `convolve` is the operat
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn_jax.ops.padding import Border, Padding, PerAxis, explicit_padding, is_whole, pad_space, per_axis
+from cnn_jax.ops.arguments import check_array, check_whole
+from cnn_jax.ops.padding import Border, Padding, PerAxis, explicit_padding, pad_space, per_axis
 
 # Spatial letters by number of spatial dimensions: NWC, NHWC, NDHWC.
 _SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
@@ -87,6 +88,7 @@ def convolve(
     >>> [f(signal.reshape(1, 4, 1), kernel.reshape(2, 1, 1), padding=1)[0, :, 0].tolist() for f in (convolve, correlate)]
     [[1.0, 10.0, 0.0, 2.0, 20.0], [10.0, 1.0, 0.0, 20.0, 2.0]]
     """
+    check_array("kernel", kernel)
     return correlate(inputs, lax.rev(kernel, tuple(range(kernel.ndim - 2))), **options)
 
 
@@ -108,6 +110,8 @@ def depthwise_correlate(
     >>> depthwise_correlate(jnp.ones((1, 3, 2)), jnp.array([[[1.0], [10.0]], [[2.0], [20.0]]])).tolist()
     [[[3.0, 30.0], [3.0, 30.0]]]
     """
+    _num_space(inputs)
+    check_array("kernel", kernel)
     if kernel.ndim != inputs.ndim:
         raise ValueError(f"kernel must be [*window, c, m] of rank {inputs.ndim}, got shape {kernel.shape}")
     *window, channels, multiplier = kernel.shape
@@ -139,6 +143,9 @@ def separable_correlate(
     (1, 2, 2, 5)
     """
     maps = depthwise_correlate(inputs, depthwise_kernel, **options)
+    check_array("pointwise_kernel", pointwise_kernel)
+    if pointwise_kernel.ndim != 2 or pointwise_kernel.shape[0] != maps.shape[-1]:
+        raise ValueError(f"pointwise_kernel must be [{maps.shape[-1]}, c_out], a row for each map, got shape {pointwise_kernel.shape}")
     return correlate(maps, pointwise_kernel.reshape((1,) * (inputs.ndim - 2) + pointwise_kernel.shape))
 
 
@@ -221,6 +228,8 @@ def check_transposed(sizes, window, stride, dilation, output_padding, cut) -> No
     Traceback (most recent call last):
     ValueError: output_padding=(2,) must be smaller than the stride (2,) or the dilation (1,)
     """
+    if 0 in sizes:
+        raise ValueError(f"inputs of the sizes {tuple(sizes)} are empty: each must be at least 1")
     for n, k, s, d, e, (before, after) in zip(sizes, window, stride, dilation, output_padding, cut, strict=True):
         if e and e >= max(s, d):
             raise ValueError(f"output_padding={output_padding} must be smaller than the stride {stride} or the dilation {dilation}")
@@ -244,15 +253,13 @@ def _conv(inputs, kernel, stride, pads, input_dilation, dilation, groups: int) -
 
 def _check_channels(inputs: Array, kernel: Array, groups: int) -> int:
     """The number of spatial axes; ValueError where inputs, kernel and groups do not fit."""
-    num_space = inputs.ndim - 2
-    if num_space not in _SPATIAL:
-        raise ValueError(f"inputs must be [b, *space, c] with 1 to 3 spatial axes, got shape {inputs.shape}")
+    num_space = _num_space(inputs)
+    check_array("kernel", kernel)
     if kernel.ndim != num_space + 2:
         raise ValueError(f"kernel must be [*window, c_in/groups, c_out] of rank {num_space + 2}, got shape {kernel.shape}")
     per_axis(kernel.shape[:-2], num_space, "window")
     # A float would do until lax sees it, and would then stay in jax's cache for the right call too.
-    if not is_whole(groups) or groups < 1:
-        raise ValueError(f"groups={groups} must be a whole number of at least 1")
+    check_whole("groups", groups)
     if inputs.dtype != kernel.dtype:
         raise ValueError(f"inputs are {inputs.dtype} and the kernel is {kernel.dtype}: convert one to the other's type")
     if inputs.shape[-1] != kernel.shape[-2] * groups or kernel.shape[-1] % groups:
@@ -261,3 +268,10 @@ def _check_channels(inputs: Array, kernel: Array, groups: int) -> int:
             f"c_in must be kernel.shape[-2] * groups, and groups must divide c_out"
         )
     return num_space
+
+
+def _num_space(inputs: Array) -> int:
+    check_array("inputs", inputs)
+    if inputs.ndim - 2 not in _SPATIAL:
+        raise ValueError(f"inputs must be [b, *space, c] with 1 to 3 spatial axes, got shape {inputs.shape}")
+    return inputs.ndim - 2

@@ -1,8 +1,13 @@
 """Distances between embeddings as [b, b] matrices."""
 
+import math
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from cnn_jax.ops.arguments import check_array, check_number
+from cnn_jax.ops.precision import as_floats
 
 
 def squared_distances(x: Float[Array, "m e"], y: Float[Array, "n e"]) -> Float[Array, "m n"]:
@@ -13,6 +18,10 @@ def squared_distances(x: Float[Array, "m e"], y: Float[Array, "n e"]) -> Float[A
     >>> squared_distances(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]])).tolist()
     [[25.0]]
     """
+    for name, array in (("x", x), ("y", y)):
+        check_array(name, array)
+        if array.ndim != 2 or array.shape[1] != x.shape[-1]:
+            raise ValueError(f"{name} must be [n, e], rows of one length e in x and y, got shapes {x.shape} and {jnp.shape(y)}")
     centre = x.mean(axis=0, keepdims=True)
     x, y = x - centre, y - centre
     # In full float32: an accelerator's faster products would drown distances below a tenth.
@@ -30,8 +39,8 @@ def euclidean_distances(x: Float[Array, "m e"], y: Float[Array, "n e"]) -> Float
     [[5.0]]
     """
     squares = squared_distances(x, y)
-    apart = squares > 0
-    return jnp.where(apart, jnp.sqrt(jnp.where(apart, squares, 1)), 0)
+    coincide = squares == 0  # not "squares > 0", which would take NaN for 0
+    return jnp.where(coincide, 0, jnp.sqrt(jnp.where(coincide, 1, squares)))
 
 
 def unit_length(x: Float[Array, "*b e"], *, epsilon: float = 1e-12) -> Float[Array, "*b e"]:
@@ -45,6 +54,11 @@ def unit_length(x: Float[Array, "*b e"], *, epsilon: float = 1e-12) -> Float[Arr
     >>> unit_length(jnp.array([3.0, 4.0])).tolist()
     [0.6000000238418579, 0.800000011920929]
     """
+    check_array("x", x)
+    check_number("epsilon", epsilon, lambda v: 0 <= v < math.inf, "finite and not negative")
+    if x.ndim < 1:
+        raise ValueError("x must be [*b, e], got shape ()")
+    x = as_floats(x)
     epsilon = max(epsilon, float(jnp.finfo(x.dtype).tiny))
     wide = jnp.promote_types(x.dtype, jnp.float32)
     v = x.astype(wide)

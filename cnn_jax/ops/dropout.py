@@ -7,13 +7,13 @@ the input ("inverted" dropout): evaluation then needs nothing.
 """
 
 import math
-import numbers
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from cnn_jax.ops.arguments import check_array, check_number, is_whole
 from cnn_jax.ops.precision import as_floats, result_type, widened
 from cnn_jax.ops.random import example_keys
 
@@ -26,12 +26,10 @@ def check_options(*, rate: float = 0.0, size: int = 1, deviation: float = 0.0) -
 
     >>> check_options(rate=0.5)
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate={rate} must be in [0, 1]: it is the probability of being dropped")
-    if isinstance(size, bool) or not isinstance(size, numbers.Integral) or size < 1:
+    check_number("rate", rate, lambda v: 0 <= v <= 1, "in [0, 1]: it is the probability of being dropped")
+    if not is_whole(size) or size < 1:
         raise ValueError(f"size={size!r} must be at least 1, a whole number: it is the side of a block")
-    if not 0 <= deviation < math.inf:
-        raise ValueError(f"deviation={deviation} must be finite and not negative")
+    check_number("deviation", deviation, lambda v: 0 <= v < math.inf, "finite and not negative")
 
 
 def dropout(
@@ -112,10 +110,11 @@ def drop_block(
     [2.0, 0.0, 0.0, 0.0, 2.0, 2.0]
     """
     check_options(rate=rate, size=size)
+    check_array("inputs", inputs)
     space, axes = inputs.shape[1:-1], tuple(range(1, inputs.ndim))
     if not space:
         raise ValueError(f"inputs must be [b, *space, c] with a spatial axis, got shape {inputs.shape}")
-    if rate == 0:
+    if rate == 0 or inputs.size == 0:
         return as_floats(inputs)
     block = tuple(min(size, n) for n in space)
     places = tuple(n - k + 1 for n, k in zip(space, block, strict=True))
@@ -154,6 +153,7 @@ def gaussian_noise(
 
 
 def _check_rank(inputs: jax.Array, least: int, allowed: str) -> None:
+    check_array("inputs", inputs)
     if inputs.ndim < least:
         raise ValueError(f"inputs must be {allowed}, got shape {inputs.shape}")
 

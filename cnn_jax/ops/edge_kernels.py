@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Array, Float
 
+from cnn_jax.ops.arguments import check_number, is_number
 from cnn_jax.ops.blur_kernels import as_kernel, distances, gaussian, grid, neighbourhood
 
 Axis = Literal["x", "y"]
@@ -133,8 +134,7 @@ def difference_of_gaussians(*, sigma: float = 1.0, ratio: float = 1.6, size: int
     >>> difference_of_gaussians().shape
     (13, 13)
     """
-    if not 1 < ratio < math.inf:
-        raise ValueError(f"ratio={ratio} must be above 1 and finite")
+    check_number("ratio", ratio, lambda v: 1 < v < math.inf, "above 1 and finite")
     distances(sigma, size)  # names what is wrong with sigma itself
     size = _curved(sigma * ratio, size)
     kernel = gaussian(sigma=sigma, size=size) - gaussian(sigma=sigma * ratio, size=size)
@@ -165,7 +165,8 @@ def gabor(
     [[-1.0, 1.0, -1.0], [-1.0, 1.0, -1.0], [-1.0, 1.0, -1.0]]
     """
     positive = {"sigma": sigma, "wavelength": wavelength, "gamma": gamma}
-    if not all(0 < v < math.inf for v in positive.values()) or not math.isfinite(theta) or not math.isfinite(psi):
+    angles = all(is_number(v) and math.isfinite(v) for v in (theta, psi))
+    if not angles or not all(is_number(v) and 0 < v < math.inf for v in positive.values()):
         raise ValueError(f"{positive} must be positive and finite, theta={theta} and psi={psi} numbers of radians")
     x, y = grid(2 * math.ceil(3 * sigma * max(1, 1 / gamma)) + 1 if size is None else size)
     u, v = math.cos(theta) * x + math.sin(theta) * y, math.cos(theta) * y - math.sin(theta) * x

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from cnn_jax.ops.arguments import check_array
 from cnn_jax.ops.blur_kernels import binomial, box, gaussian, identity, motion_blur, sharpen, unsharp_mask
 from cnn_jax.ops.edge_kernels import (
     DIRECTIONS,
@@ -68,6 +69,8 @@ def apply_kernel(image: jax.Array | np.ndarray, kernel: jax.Array | np.ndarray, 
     >>> apply_kernel(jnp.array([[0.0, 0.0, 1.0, 1.0]]), jnp.array([[-1.0, 0.0, 1.0]]), border="replicate").tolist()
     [[0.0, 1.0, 1.0, 0.0]]
     """
+    check_array("image", image)
+    check_array("kernel", kernel)
     if image.ndim not in (2, 3, 4) or 0 in image.shape:
         raise ValueError(f"image must be [h, w], [h, w, c] or [b, h, w, c] and not empty, got shape {image.shape}")
     if kernel.ndim != 2 or 0 in kernel.shape:

@@ -12,13 +12,13 @@ All is computed in at least float32 and returned in the inputs' type, of integer
 """
 
 import math
-import numbers
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from cnn_jax.ops.arguments import check_array, check_number, is_whole
 from cnn_jax.ops.precision import in_float32, result_type, widened
 
 
@@ -51,7 +51,8 @@ def batch_moments(
     >>> mean.item(), var.item()
     (2.0, 1.0)
     """
-    _check(inputs, shift=shift)
+    _check(inputs, required=True, shift=shift)
+    _check_examples(inputs, where)
     dtype = jnp.promote_types(inputs.dtype, jnp.float32)
     shift = lax.stop_gradient(shift).astype(dtype)
     d = inputs.astype(dtype) - shift.reshape((1,) * (inputs.ndim - 1) + (-1,))
@@ -86,6 +87,7 @@ def nearby_mean(
     >>> nearby_mean(jnp.array([[1.0], [3.0]]), where=jnp.array([False, True])).tolist()
     [3.0]
     """
+    _check_examples(inputs, where)
     counts = jnp.ones(inputs.shape[:1], bool) if where is None else where
     first = widened(inputs[0 if where is None else jnp.argmax(counts)])
     mean = jnp.where(counts.any(), lax.stop_gradient(first).mean(tuple(range(first.ndim - 1))), 0)
@@ -108,10 +110,9 @@ def num_values(
     >>> num_values(jnp.zeros((2, 3, 5)), where=jnp.array([True, False])).item()
     3.0
     """
+    _check_examples(inputs, where)
     if where is None:
         return math.prod(inputs.shape[:-1]) * (1 if axis_name is None else lax.axis_size(axis_name))
-    if where.shape != inputs.shape[:1] or where.dtype != jnp.bool_:
-        raise ValueError(f"where must hold one boolean an example, shape {inputs.shape[:1]}, got {where.dtype} {where.shape}")
     num = where.sum(dtype=jnp.float32) * math.prod(inputs.shape[1:-1])
     return num if axis_name is None else lax.psum(num, axis_name)
 
@@ -135,7 +136,7 @@ def normalise(
     >>> normalise(jnp.array([[3.0]]), jnp.ones(1), jnp.ones(1) * 4, jnp.ones(1), jnp.zeros(1), epsilon=0.0).item()
     1.0
     """
-    _check(inputs, epsilon, mean=mean, var=var, scale=scale, bias=bias)
+    _check(inputs, epsilon, required=True, mean=mean, var=var, scale=scale, bias=bias)
     gain = scale * lax.rsqrt(var + epsilon)
     rows = (1,) * (inputs.ndim - 1) + (-1,)
     # The mean is taken off first: x·gain − mean·gain would cancel far from zero, and more so in its gradient.
@@ -169,7 +170,7 @@ def group_norm(
     """
     _check(inputs, epsilon, scale=scale, bias=bias)
     channels = inputs.shape[-1]
-    if isinstance(groups, bool) or not isinstance(groups, numbers.Integral):
+    if not is_whole(groups):
         raise ValueError(f"groups={groups!r} must be a whole number")
     if groups < 1 or channels % groups:
         raise ValueError(f"groups={groups} must be at least 1 and divide the number of channels, which is {channels}")
@@ -263,12 +264,26 @@ def standardise_weights(kernel: Float[Array, "*window c_in c_out"], *, epsilon: 
     return _standardised(kernel, tuple(range(kernel.ndim - 1)), epsilon)
 
 
-def _check(inputs: jax.Array, epsilon: float = 0.0, **vectors: jax.Array | None) -> None:
+def _check(inputs: jax.Array, epsilon: float = 0.0, *, required: bool = False, **vectors: jax.Array | None) -> None:
+    check_array("inputs", inputs)
+    if inputs.ndim < 1:
+        raise ValueError("inputs must have a last axis of channels, got shape ()")
     for name, vector in vectors.items():
-        if vector is not None and vector.shape != inputs.shape[-1:]:
-            raise ValueError(f"{name} must be [{inputs.shape[-1]}], one number for each channel, got {vector.shape}")
-    if not 0 <= epsilon < math.inf:
-        raise ValueError(f"epsilon={epsilon} must be finite and not negative: it is added to a variance")
+        if required or vector is not None:
+            check_array(name, vector)
+            if vector.shape != inputs.shape[-1:]:
+                raise ValueError(f"{name} must be [{inputs.shape[-1]}], one number for each channel, got {vector.shape}")
+    check_number("epsilon", epsilon, lambda v: 0 <= v < math.inf, "finite and not negative: it is added to a variance")
+
+
+def _check_examples(inputs: jax.Array, where: jax.Array | None) -> None:
+    check_array("inputs", inputs)
+    if inputs.ndim < 2 or 0 in inputs.shape:
+        raise ValueError(f"inputs must be [b, *space, c] and not empty, got shape {inputs.shape}")
+    if where is not None:
+        check_array("where", where)
+        if where.shape != inputs.shape[:1] or where.dtype != jnp.bool_:
+            raise ValueError(f"where must hold one boolean an example, shape {inputs.shape[:1]}, got {where.dtype} {where.shape}")
 
 
 def _standardised(x: jax.Array, axes: int | tuple[int, ...], epsilon: float) -> jax.Array:

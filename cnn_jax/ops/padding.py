@@ -1,14 +1,13 @@
 """What lies beyond the border: how much of it a window needs, and what its values are."""
 
-import numbers
 from collections.abc import Sequence
 from typing import Literal
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Shaped
 
 from cnn_jax.errors import nearest
+from cnn_jax.ops.arguments import check_array, check_word, is_several, is_whole
 
 PerAxis = int | Sequence[int]
 Padding = str | int | Sequence[int | tuple[int, int]]
@@ -27,11 +26,11 @@ def per_axis(value: PerAxis, num_space: int, name: str, *, least: int = 1) -> tu
     >>> per_axis(2, 3, "stride")
     (2, 2, 2)
     """
-    values = tuple(value) if isinstance(value, Sequence | np.ndarray) else (value,) * num_space
+    values = tuple(value) if is_several(value) else (value,) * num_space
     if len(values) != num_space:
         raise ValueError(f"{name}={value} has {len(values)} number(s) for {num_space} spatial axes: give one for all, or one for each")
     if not all(is_whole(v) and v >= least for v in values):
-        raise ValueError(f"{name}={value} must be whole numbers of at least {least}")
+        raise ValueError(f"{name}={value!r} must be whole numbers of at least {least}")
     return values
 
 
@@ -74,13 +73,7 @@ def explicit_padding(
         close = nearest(word, ["VALID", "SAME", "CAUSAL"])
         meant = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(f"padding={padding!r} is unknown{meant}: VALID, SAME, CAUSAL, a number, or numbers or pairs for each axis")
-    entries = tuple(padding) if isinstance(padding, Sequence) else (padding,) * len(sizes)
-    if len(entries) != len(sizes):
-        raise ValueError(f"padding={padding} has {len(entries)} entries for {len(sizes)} spatial axes: give one for each")
-    pairs = [tuple(p) if isinstance(p, Sequence) else (p, p) for p in entries]
-    if not all(len(pair) == 2 and all(is_whole(p) and p >= 0 for p in pair) for pair in pairs):
-        raise ValueError(f"padding={padding} must be whole numbers of at least 0, or (before, after) pairs of them")
-    return pairs
+    return _pairs("padding", padding, len(sizes))
 
 
 def pad_space(
@@ -98,10 +91,10 @@ def pad_space(
     >>> pad_space(jnp.arange(3.0).reshape(1, 3, 1), [(1, 2)], border="reflect")[0, :, 0].tolist()
     [1.0, 0.0, 1.0, 2.0, 1.0, 0.0]
     """
-    if not isinstance(border, str) or border not in BORDERS:
-        close = nearest(str(border), BORDERS)
-        raise ValueError(f"border={border!r} is unknown{f' (did you mean {close[0]}?)' if close else ''}: {', '.join(BORDERS)}")
+    check_array("inputs", inputs)
+    check_word("border", border, BORDERS)
     sizes = inputs.shape[1:-1]
+    pads = _pairs("pads", pads, len(sizes))
     widest = {"reflect": -1, "circular": 0}.get(border)
     for size, pair in zip(sizes, pads, strict=True):
         if widest is not None and max(pair) > size + widest:
@@ -111,10 +104,11 @@ def pad_space(
     return jnp.pad(inputs, [(0, 0), *pads, (0, 0)], mode=BORDERS[border])
 
 
-def is_whole(value: object) -> bool:
-    """Returns whether a value is a whole number: an int of Python or NumPy, but no bool.
-
-    >>> is_whole(3), is_whole(True), is_whole(3.0)
-    (True, False, False)
-    """
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+def _pairs(name: str, padding: int | Sequence[int | tuple[int, int]], num_space: int) -> list[tuple[int, int]]:
+    entries = tuple(padding) if is_several(padding) else (padding,) * num_space
+    if len(entries) != num_space:
+        raise ValueError(f"{name}={padding} has {len(entries)} entries for {num_space} spatial axes: give one for each")
+    pairs = [tuple(p) if is_several(p) else (p, p) for p in entries]
+    if not all(len(pair) == 2 and all(is_whole(p) and p >= 0 for p in pair) for pair in pairs):
+        raise ValueError(f"{name}={padding!r} must be whole numbers of at least 0, or (before, after) pairs of them")
+    return pairs

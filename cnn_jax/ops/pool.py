@@ -2,7 +2,6 @@
 
 import functools
 import math
-import numbers
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float, Shaped
 
 from cnn_jax.ops.adaptive_pool import adaptive_average_pool, adaptive_max_pool
+from cnn_jax.ops.arguments import check_flag, check_number
 from cnn_jax.ops.blur_pool import blur_pool, max_blur_pool
 from cnn_jax.ops.max_pool import first_maximum, max_pool
 from cnn_jax.ops.padding import Padding, PerAxis
@@ -63,6 +63,7 @@ def average_pool(
     >>> average_pool(row, 2, padding=1)[0, :, 0].tolist(), average_pool(row, 2, padding=1, count_include_pad=False)[0, :, 0].tolist()
     ([0.5, 1.0], [1.0, 1.0])
     """
+    check_flag("count_include_pad", count_include_pad)
     windows = sliding_windows(inputs, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
     space, walk = inputs.shape[1:-1], windows.walk
     wide = padded(widened(inputs), windows.pads, 0.0)
@@ -104,8 +105,7 @@ def lp_pool(
     >>> lp_pool(jnp.array([3.0, -4.0, 1.0, 1.0]).reshape(1, 4, 1), 2, p=1.0)[0, :, 0].tolist()
     [7.0, 2.0]
     """
-    if not isinstance(p, numbers.Real) or not 0 < p < math.inf:
-        raise ValueError(f"p={p!r} must be positive and finite; for p = ∞ take max_pool(jnp.abs(inputs), …)")
+    check_number("p", p, lambda v: 0 < v < math.inf, "positive and finite; for p = ∞ take max_pool(jnp.abs(inputs), …)")
     windows = sliding_windows(inputs, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
     sizes = padded(jnp.abs(widened(inputs)), windows.pads, 0.0)
     # A norm does not depend on the scale it is computed in, so no gradient need flow through that: the largest value of the window, or,
@@ -154,7 +154,8 @@ def global_average_pool(inputs: Float[Array, "b *space c"]) -> Float[Array, "b c
     >>> global_average_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
     [[3.0, 4.0]]
     """
-    return as_floats(inputs).mean(axis=tuple(range(1, 1 + len(spatial_sizes(inputs)))))
+    num_space = len(spatial_sizes(inputs))
+    return as_floats(inputs).mean(axis=tuple(range(1, 1 + num_space)))
 
 
 @jax.named_scope("global_max_pool")
@@ -169,8 +170,7 @@ def global_max_pool(inputs: Shaped[Array, "b *space c"]) -> Shaped[Array, "b c"]
     >>> global_max_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
     [[6.0, 7.0]]
     """
-    spatial_sizes(inputs)
-    flat = inputs.reshape(inputs.shape[0], -1, inputs.shape[-1])
+    flat = inputs.reshape(inputs.shape[0], math.prod(spatial_sizes(inputs)), inputs.shape[-1])
     return first_maximum(flat, 1)[:, 0]
 
 
@@ -186,6 +186,7 @@ def global_average_max_pool(inputs: Float[Array, "b *space c"]) -> Float[Array, 
     >>> global_average_max_pool(jnp.arange(8.0).reshape(1, 2, 2, 2)).tolist()
     [[4.5, 5.5]]
     """
+    spatial_sizes(inputs)
     wide = widened(inputs)
     return ((global_average_pool(wide) + global_max_pool(wide)) / 2).astype(result_type(inputs))
 

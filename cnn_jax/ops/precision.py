@@ -5,11 +5,14 @@ integers or booleans: rounding a probability to an integer would lose it. What m
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
+
+from cnn_jax.ops.arguments import check_array
 
 
 def widened(x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
@@ -42,15 +45,23 @@ def as_floats(x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
 def in_float32(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """Returns the function with its first argument widened to at least float32, and its result rounded to that argument's `result_type`.
 
-    A formula of several steps is then rounded once, not at each of them. float32 and float64 pass unchanged.
+    A formula of several steps is then rounded once, not at each of them. float32 and float64 pass unchanged. The function checks that it is
+    given an array, by the argument's name.
 
     >>> shifted = in_float32(lambda x: x + 256 - 256)  # bfloat16 has 8 bits: 256 + 1 is 256
     >>> shifted(jnp.ones((), jnp.bfloat16)).item(), (jnp.ones((), jnp.bfloat16) + 256 - 256).item()
     (1.0, 0.0)
     """
 
+    signature = inspect.signature(function)
+    name = next(iter(signature.parameters))
+
     @functools.wraps(function)
-    def wide(x: jax.Array, *args, **options) -> jax.Array:
-        return function(widened(x), *args, **options).astype(result_type(x))
+    def wide(*args, **options) -> jax.Array:
+        given = signature.bind(*args, **options)  # the first may come by its name
+        x = given.arguments[name]
+        check_array(name, x)
+        given.arguments[name] = widened(x)
+        return function(*given.args, **given.kwargs).astype(result_type(x))
 
     return wide

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cnn_jax.ops.arguments import check_array, check_number
 from cnn_jax.ops.precision import as_floats, in_float32
 
 
@@ -17,6 +18,7 @@ def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     >>> relu(jnp.array([-2.0, 3.0])).tolist()
     [0.0, 3.0]
     """
+    check_array("x", x)
     return jax.nn.relu(as_floats(x))
 
 
@@ -40,6 +42,7 @@ def leaky_relu(x: Float[Array, "*shape"], *, negative_slope: float = 0.01) -> Fl
     >>> leaky_relu(jnp.array([-2.0, 3.0]), negative_slope=0.5).tolist()
     [-1.0, 3.0]
     """
+    check_number("negative_slope", negative_slope, math.isfinite, "finite")
     return jnp.where(x > 0, x, negative_slope * x)
 
 
@@ -58,6 +61,7 @@ def prelu(x: Float[Array, "*shape"], slope: Float[Array, "..."]) -> Float[Array,
     >>> prelu(jnp.array([[-2.0, -2.0, 3.0]]), jnp.array([0.25, 0.5, 0.5])).tolist()
     [[-0.5, -1.0, 3.0]]
     """
+    check_array("slope", slope)
     if slope.shape not in ((), x.shape[-1:]):
         raise ValueError(f"slope must be of shape () or {x.shape[-1:]}, one for each of the last axis' channels, got {slope.shape}")
     slope = slope.reshape((1,) * (x.ndim - slope.ndim) + slope.shape)
@@ -73,6 +77,7 @@ def elu(x: Float[Array, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*shap
     >>> elu(jnp.array([-1e4, 0.0, 3.0]), alpha=2.0).tolist()
     [-2.0, 0.0, 3.0]
     """
+    check_number("alpha", alpha, math.isfinite, "finite")
     return jnp.where(x > 0, x, alpha * jnp.expm1(jnp.where(x > 0, 0, x)))  # not minimum: at a tie it halves the gradient
 
 
@@ -100,8 +105,7 @@ def celu(x: Float[Array, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*sha
     >>> celu(jnp.array([-1e4, 0.0, 3.0]), alpha=2.0).tolist()
     [-2.0, 0.0, 3.0]
     """
-    if not 0 < alpha < math.inf:
-        raise ValueError(f"alpha={alpha} must be positive and finite: x is divided by it")
+    check_number("alpha", alpha, lambda v: 0 < v < math.inf, "positive and finite: x is divided by it")
     return jnp.where(x > 0, x, alpha * jnp.expm1(jnp.where(x > 0, 0, x) / alpha))
 
 
@@ -116,8 +120,9 @@ def hard_tanh(x: Float[Array, "*shape"], *, low: float = -1.0, high: float = 1.0
     >>> hard_tanh(jnp.array([-2.0, 0.5, 3.0])).tolist()
     [-1.0, 0.5, 1.0]
     """
-    if not low < high:
-        raise ValueError(f"low={low} must be below high={high}")
+    check_array("x", x)
+    check_number("high", high, lambda v: v == v, "a number")
+    check_number("low", low, lambda v: v < high, f"below high={high}")
     x = as_floats(x)
     # Not minimum and maximum: at a tie they pass on half the gradient.
     return jnp.where(x <= low, low, jnp.where(x >= high, high, x)).astype(x.dtype)

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Shaped
 
+from cnn_jax.ops.arguments import check_array, check_flag
 from cnn_jax.ops.padding import Padding, PerAxis, explicit_padding, per_axis
 
 # Up to so many taps a window is taken apart into a strided slice a tap, which XLA fuses; compiling many more takes too long.
@@ -60,11 +61,12 @@ def spatial_sizes(inputs: Shaped[Array, "..."]) -> tuple[int, ...]:
     """Returns the sizes of the spatial axes of [b, *space, c].
 
     Raises:
-      ValueError: there are none, more than three, or an empty one.
+      ValueError: there are none, more than three, or an empty one; the inputs are no array of real numbers.
 
     >>> spatial_sizes(jnp.zeros((2, 8, 6, 3)))
     (8, 6)
     """
+    check_array("inputs", inputs)
     space = inputs.shape[1:-1]
     if not 1 <= len(space) <= 3 or 0 in space:
         raise ValueError(f"inputs must be [b, *space, c] with 1 to 3 spatial axes, none of them empty, got shape {inputs.shape}")
@@ -95,6 +97,7 @@ def sliding_windows(
     >>> sliding_windows(jnp.zeros((1, 6, 1)), 3, stride=2, ceil_mode=True).pads
     ((0, 1),)
     """
+    check_flag("ceil_mode", ceil_mode)
     space = spatial_sizes(inputs)
     num_space = len(space)
     window = per_axis(window, num_space, "window")

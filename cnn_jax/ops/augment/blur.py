@@ -60,6 +60,11 @@ def smooth(image: Float[Array, "h w c"], sigma: Scalar, radius: int) -> Float[Ar
     >>> smooth(jnp.ones((5, 4, 1)), 1.0, 1).shape
     (3, 2, 1)
     """
+    check_images(image, "h w c")
+    check_whole("radius", radius, 0)
+    if min(image.shape[:2]) <= 2 * radius:
+        raise ValueError(f"radius={radius} leaves nothing of an image of shape {image.shape}")
+    check_between("sigma", sigma, 0)
     dtype = jnp.promote_types(image.dtype, jnp.float32)
     # So narrow a bell has one tap; at 0 it would be 0 / 0.
     sigma = jnp.maximum(jnp.asarray(sigma, dtype), 1e-3)
@@ -115,6 +120,7 @@ def adjust_sharpness(images: Float[Array, "*b h w c"], factor: Scalar) -> Float[
     >>> adjust_sharpness(dot, 2.0)[1, 1].item() > 0.5
     True
     """
+    check_between("factor", factor, 0)
     return blend(images, soften(images), factor)
 
 
@@ -137,7 +143,7 @@ def soften(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     rows = sum(images[..., i : i + height - 2, :, :] for i in range(3))
     box = sum(rows[..., j : j + width - 2, :] for j in range(3))
     inner = images[..., 1:-1, 1:-1, :]
-    return images.at[..., 1:-1, 1:-1, :].set((box + 4 * inner) / 13)
+    return jnp.asarray(images).at[..., 1:-1, 1:-1, :].set((box + 4 * inner) / 13)
 
 
 def random_sharpness(

@@ -1,7 +1,6 @@
 """What every augmentation needs: a key for each example, a probability, and options that are checked."""
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Literal
 
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Shaped
 
+from cnn_jax.ops.arguments import check_array, is_number, is_several, is_whole
 from cnn_jax.ops.random import example_keys
 
 Number = float | int
@@ -37,6 +37,7 @@ def each(
     [1.0, 1.0]
     """
     check_between("probability", probability, 0, 1)
+    probability = float(probability)
     check_images(images)
     keys = example_keys(key, len(images), axis_name=axis_name)
     if probability == 1:
@@ -72,18 +73,19 @@ def check_images(images: Shaped[ArrayLike, "..."], layout: Literal["b h w c", "*
     Traceback (most recent call last):
     ValueError: images must be [b, h, w, c] floats in [0, 1], got uint8 (4, 8, 8, 3): divide by 255
     """
-    dtype, shape = jnp.result_type(images), jnp.shape(images)
+    name = "image" if layout == "h w c" else "images"
+    check_array(name, images)
+    dtype, shape = images.dtype, images.shape
     axes = layout.split()
     fits = len(shape) >= 3 if "*b" in axes else len(shape) == len(axes)
-    if fits and jnp.issubdtype(dtype, jnp.floating):
+    if fits and 0 not in shape[-3:] and jnp.issubdtype(dtype, jnp.floating):
         return
     hint = ": divide by 255" if dtype == jnp.uint8 else ""
-    name = "image" if layout == "h w c" else "images"
     raise ValueError(f"{name} must be [{', '.join(axes)}] floats in [0, 1], got {dtype} {shape}{hint}")
 
 
 def check_between(name: str, value: Scalar, low: Number, high: Number = math.inf) -> None:
-    """Returns nothing: refuses what is not a finite number in [low, high].
+    """Returns nothing: refuses what is not a finite number in [low, high]. A traced number passes.
 
     Raises:
       ValueError: names the option, its value and the range.
@@ -92,7 +94,7 @@ def check_between(name: str, value: Scalar, low: Number, high: Number = math.inf
     Traceback (most recent call last):
     ValueError: probability=1.5 must be from 0 to 1
     """
-    if not _inside(value, low, high):
+    if not is_between(value, low, high):
         raise ValueError(f"{name}={value} must be {_range(low, high)}")
 
 
@@ -120,33 +122,32 @@ def check_interval(name: str, interval: tuple[Number, ...], low: Number, high: N
     Traceback (most recent call last):
     ValueError: scale=(1.2, 0.8) must be a pair (low, high), both at least 0 and finite
     """
-    if not is_pair(interval) or not all(_inside(value, low, high) for value in interval) or interval[0] > interval[1]:
+    if not is_pair(interval) or not all(is_between(value, low, high) for value in interval) or not _ordered(*interval):
         raise ValueError(f"{name}={interval} must be a pair (low, high), both {_range(low, high)}")
 
 
-def is_whole(value: object) -> bool:
-    """Returns whether it is a whole number, which True is not.
-
-    >>> is_whole(2), is_whole(2.0), is_whole(True)
-    (True, False, False)
-    """
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
 def is_pair(value: object) -> bool:
-    """Returns whether it is a tuple or list of two.
+    """Returns whether it is a sequence of two.
 
     >>> is_pair((1, 2)), is_pair(1.2)
     (True, False)
     """
-    return isinstance(value, tuple | list) and len(value) == 2
+    return is_several(value) and len(value) == 2
 
 
-def _inside(value, low, high) -> bool:
-    try:
-        return bool(low <= value <= high) and math.isfinite(value)
-    except TypeError:  # a string, None
+def is_between(value: object, low: Number, high: Number) -> bool:
+    """Returns whether it is a finite number in [low, high]; a traced number is taken for one.
+
+    >>> is_between(0.5, 0, 1), is_between("0.5", 0, 1)
+    (True, False)
+    """
+    if not is_number(value):
         return False
+    return isinstance(value, jax.core.Tracer) or (low <= float(value) <= high and math.isfinite(value))
+
+
+def _ordered(low: Scalar, high: Scalar) -> bool:
+    return isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer) or float(low) <= float(high)
 
 
 def _range(low, high) -> str:

@@ -1,5 +1,6 @@
 """Brightness, contrast, saturation and hue, with torchvision's meaning of the factors; images in [0, 1], clipped to it."""
 
+import math
 from functools import partial
 
 import jax
@@ -7,7 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from cnn_jax.ops.arguments import check_array, check_number, is_number
 from cnn_jax.ops.augment.chance import Scalar, check_between, check_images, check_interval, each, is_pair, uniform
+from cnn_jax.ops.random import check_key
 
 # How bright red, green and blue look: ITU-R BT.601, as in Pillow.
 _LUMA = (0.299, 0.587, 0.114)
@@ -29,6 +32,10 @@ def blend(images: Float[Array, "*b h w c"], others: Float[Array, "..."], factor:
     0.75
     """
     check_images(images, "*b h w c")
+    check_array("others", others)
+    check_number("factor", factor, math.isfinite, "finite")
+    if others.ndim > images.ndim or any(n not in (1, m) for n, m in zip(others.shape[::-1], images.shape[::-1], strict=False)):
+        raise ValueError(f"others {others.shape} must have the shape of the images, {images.shape}, or one that broadcasts to it")
     return jnp.clip(factor * images + (1 - factor) * others, 0, 1).astype(images.dtype)
 
 
@@ -71,6 +78,8 @@ def adjust_brightness(images: Float[Array, "*b h w c"], factor: Scalar) -> Float
     >>> adjust_brightness(jnp.full((1, 1, 1), 0.25), 2.0).item()
     0.5
     """
+    check_images(images, "*b h w c")
+    check_between("factor", factor, 0)
     return blend(images, jnp.zeros_like(images), factor)
 
 
@@ -85,6 +94,7 @@ def adjust_contrast(images: Float[Array, "*b h w c"], factor: Scalar) -> Float[A
     >>> adjust_contrast(jnp.array([[[0.25], [0.75]]]), 2.0).ravel().tolist()
     [0.0, 1.0]
     """
+    check_between("factor", factor, 0)
     return blend(images, mean_grey(images), factor)
 
 
@@ -97,6 +107,7 @@ def adjust_saturation(images: Float[Array, "*b h w c"], factor: Scalar) -> Float
     >>> adjust_saturation(jnp.array([[[0.5, 0.25, 0.5]]]), 1.0).ravel().tolist()
     [0.5, 0.25, 0.5]
     """
+    check_between("factor", factor, 0)
     return blend(images, grey(images), factor)
 
 
@@ -113,6 +124,7 @@ def adjust_hue(images: Float[Array, "*b h w c"], turns: Scalar) -> Float[Array, 
     [0.0, 1.0, 0.0]
     """
     _check_channels(images)
+    check_number("turns", turns, math.isfinite, "finite")
     if images.shape[-1] == 1:
         return images
     x = images.astype(jnp.promote_types(images.dtype, jnp.float32))
@@ -157,10 +169,11 @@ def colour_jitter(
     (2, 8, 8, 3)
     """
     check_images(images)
+    check_key(key)
     check_between("probability", probability, 0, 1)
     named = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     ranges = [_factors(name, value) for name, value in named.items()]
-    turns = tuple(hue) if is_pair(hue) else (-hue, hue) if isinstance(hue, int | float) else hue
+    turns = tuple(hue) if is_pair(hue) else (-float(hue), float(hue)) if is_number(hue) else hue
     check_interval("hue", turns, -0.5, 0.5)
     ranges.append(turns)
     adjusts = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
@@ -201,9 +214,9 @@ def _adjusted(adjust, amount, image):
 
 def _factors(name: str, value: float | tuple[float, ...]) -> tuple[float, ...]:
     """The interval that a setting of `colour_jitter` stands for."""
-    if isinstance(value, int | float):
+    if is_number(value):
         check_between(name, value, 0)
-        return max(0.0, 1.0 - value), 1.0 + value
+        return max(0.0, 1.0 - float(value)), 1.0 + float(value)
     check_interval(name, value, 0)
     return tuple(value)
 

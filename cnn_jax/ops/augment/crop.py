@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from cnn_jax.ops.augment.chance import check_images, check_whole, each, is_whole
+from cnn_jax.ops.arguments import check_number, is_several, is_whole
+from cnn_jax.ops.augment.chance import check_images, check_whole, each
 from cnn_jax.ops.padding import Border, pad_space
 from cnn_jax.ops.random import example_keys
 
@@ -121,8 +122,8 @@ def random_resized_crop(
     """
     check_images(images)
     check_whole("size", size, 1)
-    if not 0 < min_area <= 1 or not 1 <= max_aspect < math.inf:
-        raise ValueError(f"min_area={min_area} must be in (0, 1], max_aspect={max_aspect} at least 1 and finite")
+    check_number("min_area", min_area, lambda v: 0 < v <= 1, "in (0, 1]")
+    check_number("max_aspect", max_aspect, lambda v: 1 <= v < math.inf, "at least 1 and finite")
     height, width, channels = images.shape[1:]
 
     def one(key, image):
@@ -139,8 +140,8 @@ def random_resized_crop(
 
 def _part(size: int | tuple[int, ...], height: int, width: int) -> tuple[int, int]:
     """Height and width of a crop that fits."""
-    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    sides = tuple(size) if is_several(size) else (size, size)
     fits = len(sides) == 2 and all(is_whole(side) and 1 <= side <= most for side, most in zip(sides, (height, width), strict=True))
     if not fits:
-        raise ValueError(f"size={size} must be one whole number or two, from 1 to the image's {height}×{width} (padding included)")
+        raise ValueError(f"size={size!r} must be one whole number or two, from 1 to the image's {height}×{width} (padding included)")
     return sides

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from cnn_jax.ops.arguments import check_number
 from cnn_jax.ops.augment.blur import default_radius, smooth
-from cnn_jax.ops.augment.chance import check_between, check_images, check_interval, each, is_pair, uniform
+from cnn_jax.ops.augment.chance import check_between, check_images, check_interval, each, is_between, is_pair, uniform
 from cnn_jax.ops.augment.warp import Fill, Interpolation, affine_matrix, affine_warp, displace, perspective_matrix, perspective_warp
 from cnn_jax.ops.padding import Border
 
@@ -45,7 +46,7 @@ def random_affine(
     check_between("degrees", degrees, 0)
     check_interval("scale", scale, 1e-6)
     for name, pair, most in (("translate", translate, 1), ("shear", shear, 89)):
-        if not is_pair(pair) or not all(0 <= value <= most for value in pair):
+        if not is_pair(pair) or not all(is_between(value, 0, most) for value in pair):
             raise ValueError(f"{name}={pair} must be a pair (along x, along y), both from 0 to {most}")
     height, width = images.shape[1:3]
 
@@ -172,8 +173,7 @@ def random_perspective(
     """
     check_images(images)
     height, width = images.shape[1:3]
-    if not 0 <= distortion < 1:
-        raise ValueError(f"distortion={distortion} must be at least 0 and less than 1")
+    check_number("distortion", distortion, lambda v: 0 <= v < 1, "at least 0 and less than 1")
     if min(height, width) < 2:
         raise ValueError(f"images of shape {images.shape} have no perspective: at least 2 rows and columns are needed")
     half = jnp.array([(height - 1) / 2, (width - 1) / 2])

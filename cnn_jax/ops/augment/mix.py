@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from cnn_jax.ops.arguments import check_number
 from cnn_jax.ops.augment.chance import check_between, check_images
 from cnn_jax.ops.augment.noise import inside
-from cnn_jax.ops.random import example_keys
+from cnn_jax.ops.random import check_key, example_keys
 
 
 class Mixed(NamedTuple):
@@ -48,6 +49,7 @@ def mixup(
     ((2, 4, 4, 1), (2,))
     """
     check_images(images)
+    check_key(key)
     partner_key, weight_key, _ = jax.random.split(key, 3)
     partners, others = _partners(partner_key, images, axis_name)
     weights = _weights(weight_key, len(images), alpha, probability, axis_name)
@@ -81,6 +83,7 @@ def cutmix(
     ((2, 4, 4, 1), (2,))
     """
     check_images(images)
+    check_key(key)
     partner_key, weight_key, place_key = jax.random.split(key, 3)
     partners, others = _partners(partner_key, images, axis_name)
     shares = _weights(weight_key, len(images), alpha, probability, axis_name)
@@ -112,7 +115,10 @@ def mixup_or_cutmix(
     ((2, 4, 4, 1), (2,))
     """
     check_images(images)
+    check_key(key)
     check_between("cutmix_share", cutmix_share, 0, 1)
+    _check_alpha("mixup_alpha", mixup_alpha)
+    _check_alpha("cutmix_alpha", cutmix_alpha)
     choice_key, chance_key, mix_key = jax.random.split(key, 3)
     b = len(images)
     cut = _chances(choice_key, b, cutmix_share, axis_name)
@@ -129,7 +135,7 @@ def mixup_or_cutmix(
 
 def _partners(key, images, axis_name):
     """For each example here the place of its partner in the global batch, and its image."""
-    everyone, first = images, 0
+    everyone, first = jnp.asarray(images), 0
     if axis_name is not None:
         everyone = lax.all_gather(images, axis_name, tiled=True)
         first = lax.axis_index(axis_name) * len(images)
@@ -141,8 +147,7 @@ def _partners(key, images, axis_name):
 def _weights(key, num: int, alpha: float, probability: float, axis_name) -> Float[Array, "b"]:
     """A draw from Beta(alpha, alpha) for each example, and 1 for those that are to stay."""
     check_between("probability", probability, 0, 1)
-    if not 0 < alpha < float("inf"):
-        raise ValueError(f"alpha={alpha} must be a number above 0")
+    _check_alpha("alpha", alpha)
     beta_key, chance_key = jax.random.split(key)
     weights = jax.vmap(lambda k: jax.random.beta(k, alpha, alpha))(example_keys(beta_key, num, axis_name=axis_name))
     return weights if probability == 1 else jnp.where(_chances(chance_key, num, probability, axis_name), weights, 1)
@@ -170,7 +175,11 @@ def _averaged(images, others, weights):
 
 def _chances(key, num: int, probability: float, axis_name):
     check_between("probability", probability, 0, 1)
-    return jax.vmap(lambda k: jax.random.bernoulli(k, probability))(example_keys(key, num, axis_name=axis_name))
+    return jax.vmap(lambda k: jax.random.bernoulli(k, float(probability)))(example_keys(key, num, axis_name=axis_name))
+
+
+def _check_alpha(name: str, alpha: float) -> None:
+    check_number(name, alpha, lambda v: 0 < v < float("inf"), "a number above 0")
 
 
 def _rows(values):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from cnn_jax.ops.arguments import check_number, check_word
 from cnn_jax.ops.augment.chance import check_between, check_images, check_interval, check_whole, each
 
 
@@ -61,8 +62,8 @@ def random_erase(
     check_images(images)
     check_interval("area", area, 0, 1)
     check_interval("aspect", aspect, 1e-6)
-    if value not in ("constant", "noise"):
-        raise ValueError(f"value={value!r} must be constant or noise")
+    check_word("value", value, ("constant", "noise"))
+    check_number("fill", fill, math.isfinite, "finite")
     height, width = images.shape[1:3]
 
     def one(key, image):
@@ -105,6 +106,7 @@ def cutout(
     """
     check_images(images)
     check_whole("size", size, 1)
+    check_number("fill", fill, math.isfinite, "finite")
     height, width = images.shape[1:3]
 
     def one(key, image):

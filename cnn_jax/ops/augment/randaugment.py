@@ -16,6 +16,7 @@ from cnn_jax.ops.augment.chance import check_between, check_images, check_whole,
 from cnn_jax.ops.augment.colour import blend, grey, mean_grey
 from cnn_jax.ops.augment.tone import autocontrast, equalize, posterize, solarize
 from cnn_jax.ops.augment.warp import Fill, Interpolation, affine_matrix, affine_warp
+from cnn_jax.ops.random import check_key
 
 # The paper's, in torchvision's order.
 OPERATIONS = (
@@ -69,6 +70,7 @@ def rand_augment(
     (2, 8, 8, 3)
     """
     check_images(images)
+    check_key(key)
     check_whole("num_ops", num_ops, 0)
     check_between("probability", probability, 0, 1)
     check_between("magnitude", magnitude, 0, _MOST)

@@ -32,6 +32,7 @@ def solarize(images: Float[Array, "*b h w c"], threshold: Scalar) -> Float[Array
     [0.25, 0.25]
     """
     check_images(images, "*b h w c")
+    check_between("threshold", threshold, 0, 1)
     return jnp.where(images >= threshold, 1 - images, images)
 
 
@@ -47,8 +48,7 @@ def posterize(images: Float[Array, "*b h w c"], bits: Scalar) -> Float[Array, "*
     192.0
     """
     check_images(images, "*b h w c")
-    if not isinstance(bits, jax.core.Tracer):
-        check_between("bits", bits, 0, 8)
+    check_between("bits", bits, 0, 8)
     step = 2 ** (8 - jnp.asarray(bits, jnp.float32))
     return (jnp.floor(_levels(images) / step) * step / 255).astype(images.dtype)
 

@@ -5,6 +5,7 @@ A matrix says where each *output* pixel comes from, so the identity returns the 
 counter-clockwise as seen. Resampling is jax.scipy.ndimage.map_coordinates': bilinear values fade into the fill over one pixel.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,9 +15,10 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float
 
-from cnn_jax.errors import nearest
-from cnn_jax.ops.augment.chance import Scalar, check_between, check_images, check_whole
+from cnn_jax.ops.arguments import check_array, check_number, check_word, is_number, is_several
+from cnn_jax.ops.augment.chance import Scalar, check_between, check_images, check_whole, is_between
 from cnn_jax.ops.padding import Border
+from cnn_jax.ops.precision import as_floats
 
 Interpolation = Literal["bilinear", "nearest"]
 Fill = float | tuple[float, ...]
@@ -49,10 +51,10 @@ def affine_matrix(
     [[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]
     """
     for name, pair in (("shear", shear), ("shift", shift)):
-        if not hasattr(pair, "__len__") or len(pair) != 2:
+        if not is_several(pair) or len(pair) != 2 or not all(is_between(value, -math.inf, math.inf) for value in pair):
             raise ValueError(f"{name}={pair} must be a pair of numbers (along x, along y)")
-    if not isinstance(scale, jax.core.Tracer):
-        check_between("scale", scale, 1e-6)
+    check_number("degrees", degrees, math.isfinite, "finite")
+    check_between("scale", scale, 1e-6)
     cos, sin = _cos_sin(degrees)
     lean_x, lean_y = (jnp.tan(jnp.deg2rad(angle)) for angle in shear)
     # The inverse, one factor after the other, written out: products of 2×2 matrices would be rounded on accelerators.
@@ -78,6 +80,7 @@ def perspective_matrix(corners: Float[Array, "4 2"], *, height: int, width: int)
     >>> perspective_matrix(2 * square, height=3, width=3).tolist()
     [[0.5, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 1.0]]
     """
+    corners = _floats("corners", corners, (4, 2))
     _check_corners(corners)
     check_whole("height", height, 1)
     check_whole("width", width, 1)
@@ -122,7 +125,7 @@ def affine_warp(
     [0.0, 1.0, 2.0]
     """
     check_images(image, "h w c")
-    _check_shape("matrix", matrix, (2, 3))
+    matrix = _floats("matrix", matrix, (2, 3))
     rows, columns = _positions(image, matrix.dtype)
     middle = _middle(image)
     places = [m[0] * rows + m[1] * columns + (m[2] + centre) for m, centre in zip(matrix, middle, strict=True)]
@@ -149,7 +152,7 @@ def perspective_warp(
     [3.0, 4.0, 5.0]
     """
     check_images(image, "h w c")
-    _check_shape("matrix", matrix, (3, 3))
+    matrix = _floats("matrix", matrix, (3, 3))
     rows, columns = _positions(image, matrix.dtype)
     down, right, depth = (m[0] * rows + m[1] * columns + m[2] for m in matrix)
     seen = depth > 1e-6
@@ -201,19 +204,20 @@ def displace(
     """
     check_images(image, "h w c")
     height, width = image.shape[:2]
-    _check_shape("field", field, (height, width, 2))
+    field = _floats("field", field, (height, width, 2))
     places = [jnp.arange(height)[:, None] + field[..., 0], jnp.arange(width)[None] + field[..., 1]]
     return _sample(image, places, interpolation, border, fill)
 
 
-def _check_shape(name, array, shape) -> None:
-    if jnp.shape(array) != shape:
-        raise ValueError(f"{name} must have the shape {shape}, got {jnp.shape(array)}")
+def _floats(name, array, shape):
+    check_array(name, array)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
+    return as_floats(array)
 
 
 def _check_corners(corners) -> None:
     """Going around a convex shape, every turn is to the same side."""
-    _check_shape("corners", corners, (4, 2))
     if isinstance(corners, jax.core.Tracer):
         return
     places = np.asarray(corners, np.float64)
@@ -225,12 +229,11 @@ def _check_corners(corners) -> None:
 
 def _sample(image, places, interpolation, border, fill):
     """The image's values at (rows, columns), counted from its first pixel."""
-    for name, value, known in (("interpolation", interpolation, _ORDERS), ("border", border, _BORDERS)):
-        if value not in known:
-            close = nearest(str(value), known)
-            raise ValueError(f"{name}={value!r} is unknown{f' (did you mean {close[0]}?)' if close else ''}: {', '.join(known)}")
-    fills = (fill,) if isinstance(fill, int | float) else tuple(fill)
-    if len(fills) not in (1, image.shape[2]):
+    check_word("interpolation", interpolation, _ORDERS)
+    check_word("border", border, _BORDERS)
+    fill = np.asarray(fill) if isinstance(fill, jax.Array) and not isinstance(fill, jax.core.Tracer) else fill
+    fills = tuple(fill) if is_several(fill) else (fill,)
+    if len(fills) not in (1, image.shape[2]) or not all(map(is_number, fills)):
         raise ValueError(f"fill={fill} must be one number, or one for each of {image.shape[2]} channels")
     if border == "reflect" and min(image.shape[:2]) < 2:
         raise ValueError(f"border='reflect' needs at least 2 rows and columns to mirror, the image has {image.shape[0]}×{image.shape[1]}")
