@@ -16,6 +16,7 @@ from benchmarks import torch_layout as layout
 from benchmarks.agreement import case
 from cnn_jax import initialisers
 from cnn_jax.ops import arithmetic
+from cnn_jax.ops import gain as ops_gain
 
 GEOMETRIES = (
     ((32,), (5,), {}),
@@ -87,9 +88,9 @@ def num_macs(draw):
 def gain(draw):
     """init.calculate_gain."""
     names = ("linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu")
-    yield _counted(lambda: [initialisers.gain(n) for n in names], lambda: [init.calculate_gain(n) for n in names])
+    yield _counted(lambda: [ops_gain.gain(n) for n in names], lambda: [init.calculate_gain(n) for n in names])
     slopes = (0.0, 0.2, math.sqrt(5))
-    ours = lambda: [initialisers.gain("leaky_relu", negative_slope=s) for s in slopes]
+    ours = lambda: [ops_gain.gain("leaky_relu", negative_slope=s) for s in slopes]
     yield _counted(ours, lambda: [init.calculate_gain("leaky_relu", s) for s in slopes])
 
 
@@ -205,5 +206,5 @@ CASES = {
     "initialisers.constant": constant,
     "initialisers.orthogonal": orthogonal,
     "initialisers.dirac": dirac,
-    "initialisers.gain": gain,
+    "ops.gain.gain": gain,
 }

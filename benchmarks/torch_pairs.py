@@ -126,7 +126,7 @@ PAIRS = {
         "initialisers.constant": "init.constant_",
         "initialisers.orthogonal": "inner products of init.orthogonal_",
         "initialisers.dirac": "init.dirac_",
-        "initialisers.gain": "init.calculate_gain",
+        "ops.gain.gain": "init.calculate_gain",
     },
 }
 

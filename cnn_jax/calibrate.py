@@ -47,6 +47,9 @@ def make_calibration_step(
       model: called as model(inputs, train).
       standardise: of images in [0, 1], as for `step.make_eval_step`.
 
+    Raises:
+      ValueError: the model is no Linen module, or `standardise` no function.
+
     >>> import jax.numpy as jnp
     >>> norm = BatchNorm()
     >>> variables = norm.init(jax.random.key(0), jnp.zeros((1, 1)), train=False)

@@ -70,6 +70,9 @@ def feature_names(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, t
     Args:
       input_shape: of one example, [*space, c].
 
+    Raises:
+      ValueError: the model is no Linen module, or `input_shape` no whole numbers of at least 1.
+
     >>> from cnn_jax.models.lenet import LeNet5
     >>> feature_names(LeNet5(num_outputs=10), (32, 32, 1))["c5"]
     (1, 1, 120)
@@ -145,13 +148,23 @@ def adapt_inputs(kernel: jax.Array, channels: int) -> jax.Array:
 
 
 def check_model(model: nn.Module) -> None:
-    """Raises ValueError unless it is a Linen module; what makes one, such as the class, is none."""
+    """Raises ValueError unless it is a Linen module; what makes one, such as the class, is none.
+
+    >>> check_model(nn.Dense)
+    Traceback (most recent call last):
+    ValueError: model=<class 'flax....linear.Dense'> must be a Linen module, such as resnet8(num_outputs=10)
+    """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model={reprlib.repr(model)} must be a Linen module, such as resnet8(num_outputs=10)")
 
 
 def check_variables(name: str, variables: PyTree) -> None:
-    """Raises ValueError unless they are a model's collections of variables, with "params" among them."""
+    """Raises ValueError unless they are a model's collections of variables, with "params" among them.
+
+    >>> check_variables("variables", {"kernel": 0})
+    Traceback (most recent call last):
+    ValueError: variables must be {"params": …, …}, as from model.init, got ['kernel']
+    """
     if not isinstance(variables, Mapping) or "params" not in variables:
         got = list(variables) if isinstance(variables, Mapping) else variables
         raise ValueError(f'{name} must be {{"params": …, …}}, as from model.init, got {reprlib.repr(got)}')

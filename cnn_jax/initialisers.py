@@ -16,7 +16,7 @@ from jax.nn.initializers import orthogonal as _orthogonal
 from jax.nn.initializers import truncated_normal as _truncated_normal
 
 from cnn_jax.errors import unknown
-from cnn_jax.ops.arguments import check_array, check_function, check_number, check_word, is_number, is_several, is_whole
+from cnn_jax.ops.arguments import check_array, check_function, check_number, is_number, is_several, is_whole
 
 # Glorot & Bengio 2010 ("Understanding the difficulty of training deep feedforward neural networks"), also called Xavier.
 glorot_uniform = variance_scaling(1.0, "fan_avg", "uniform")
@@ -34,6 +34,9 @@ torch_default = variance_scaling(1 / 3, "fan_in", "uniform")
 
 def constant(value: float) -> Initializer:
     """Returns an initialiser of that value everywhere.
+
+    Raises:
+      ValueError: the value is no number or array.
 
     >>> constant(2.0)(jax.random.key(0), (2,), jnp.float32).tolist()
     [2.0, 2.0]
@@ -109,6 +112,9 @@ def lenet_uniform(key, shape, dtype=jnp.float32) -> jax.Array:
 
     Args:
       shape: [*window, c_in / groups, c_out].
+
+    Raises:
+      ValueError: (from what it returns) a shape without two channel axes, or with an axis that is no whole number of at least 1.
 
     Reference: LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998, appendix A.
 
@@ -221,36 +227,6 @@ def sparse(sparsity: float = 0.9, deviation: float = 0.01) -> Initializer:
         return jnp.where(kept.reshape(shape), _normal(deviation)(weight_key, shape, dtype), 0)
 
     return init
-
-
-def gain(activation: str, *, negative_slope: float = 0.01) -> float:
-    """Returns the factor by which weights must be larger so that signals keep their size through the activation; torch's table.
-
-    Multiply a deviation by it, or `scale` of `orthogonal` and `delta_orthogonal`.
-
-    Args:
-      activation: linear, sigmoid, tanh, relu, leaky_relu or selu.
-      negative_slope: of leaky_relu.
-
-    Raises:
-      ValueError: another activation.
-
-    Reference: torch.nn.init.calculate_gain; He et al., "Delving deep into rectifiers", 2015, equations 10 and 15.
-
-    >>> round(gain("relu") ** 2, 6), gain("linear")
-    (2.0, 1.0)
-    """
-    check_number("negative_slope", negative_slope, math.isfinite, "finite")
-    gains = {
-        "linear": 1.0,
-        "sigmoid": 1.0,
-        "tanh": 5 / 3,
-        "relu": math.sqrt(2),
-        "leaky_relu": math.sqrt(2 / (1 + negative_slope**2)),
-        "selu": 3 / 4,
-    }
-    check_word("activation", activation, gains)
-    return gains[activation]
 
 
 def _middle(shape) -> tuple[int, ...]:

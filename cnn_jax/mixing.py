@@ -39,6 +39,9 @@ def make_mix(mixtures: Sequence[Callable[..., Mixed]]) -> MixFn:
     Args:
       mixtures: at least one, such as `ops.augment.mixup`.
 
+    Raises:
+      ValueError: there is no mixture, or one is no function; what is returned refuses what is no key, or images without a target each.
+
     >>> def swapped(key, images, *, axis_name=None):
     ...     return Mixed(images[::-1], partners=jax.numpy.array([1, 0]), weights=jax.numpy.zeros(2))
     >>> images, targets = make_mix([swapped])(jax.random.key(0), jax.numpy.ones((2, 4, 4, 1)), jax.numpy.array([3, 5]))
@@ -69,6 +72,9 @@ def make_mix(mixtures: Sequence[Callable[..., Mixed]]) -> MixFn:
 
 def mixed_loss(loss_fn: LossFn) -> LossFn:
     """Returns w · loss(own target) + (1 − w) · loss(partner's target): mixup as its authors compute it.
+
+    Raises:
+      ValueError: `loss_fn` is no function; what is returned refuses targets that `make_mix` did not make.
 
     Reference: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2017.
 

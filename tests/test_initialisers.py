@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cnn_jax import initialisers
-from cnn_jax.initialisers import INITIALISERS, delta_orthogonal, dirac, gain, orthogonal, sparse, torch_default_bias
+from cnn_jax.initialisers import INITIALISERS, delta_orthogonal, dirac, orthogonal, sparse, torch_default_bias
 from cnn_jax.ops.conv import correlate
+from cnn_jax.ops.gain import gain
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -18,6 +18,9 @@ class PReLU(nn.Module):
       per_channel: a slope for each channel rather than one for all, which is torch's default.
       slope_init: the slope to start from.
 
+    Raises:
+      ValueError: x is no array, or a field is not of its kind.
+
     Reference: He et al., "Delving deep into rectifiers", 2015.
 
     >>> import jax

@@ -12,6 +12,9 @@ class Embedder(nn.Module):
     Attributes:
       network: called as network(x, train), whose outputs [b, e] are the embeddings before they are scaled.
 
+    Raises:
+      ValueError: `network` is no module.
+
     Reference: Schroff et al., "FaceNet", 2015, section 3.1.
 
     >>> import jax.numpy as jnp
@@ -32,6 +35,9 @@ class Scorer(nn.Module):
 
     Attributes:
       network: called as network(x, train), with outputs [b, 1].
+
+    Raises:
+      ValueError: `network` is no module, or gives other than one output.
 
     >>> import jax.numpy as jnp
     >>> from cnn_jax.layers import Dropout

@@ -33,6 +33,9 @@ def pair_masks(
 
     Pairs with an example that does not count belong to neither.
 
+    Raises:
+      ValueError: labels are not [b].
+
     >>> positives, negatives = pair_masks(jnp.array([0, 0, 1]))
     >>> positives.astype(int).tolist()
     [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
@@ -50,6 +53,9 @@ def spread_mean(sums: Array, num_terms: Array, where: Bool[Array, "b"] | None) -
     """Returns each anchor's share such that the mean over the examples that count is Σ sums / Σ num_terms, or 0.
 
     Losses over pairs and triplets average over *terms*; the step averages over *examples*. This reconciles the two.
+
+    Raises:
+      ValueError: the two differ in shape.
 
     >>> spread_mean(jnp.array([6.0, 0.0]), jnp.array([3, 0]), None).mean().item()
     2.0

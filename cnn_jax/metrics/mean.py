@@ -12,6 +12,9 @@ from cnn_jax.types import ArrayLike
 class Mean(flax.struct.PyTreeNode):
     """Sum and count of per-example values. `result()` is their ratio, NaN when nothing was counted.
 
+    Raises:
+      ValueError: (from `of`) values are not [b], or `where` no booleans [b].
+
     >>> a, b = Mean.of(jnp.array([1.0])), Mean.of(jnp.array([4.0, 4.0]))
     >>> Mean(a.total + b.total, a.count + b.count).result()
     3.0

@@ -38,6 +38,9 @@ class LeNet5(nn.Module):
       dtype: of the computation; parameters are float32.
       axis_name: not used: there are no batch statistics.
 
+    Raises:
+      ValueError: inputs are no images, or a field is not of its kind.
+
     >>> from cnn_jax.features import feature_names
     >>> shapes = feature_names(LeNet5(num_outputs=10), (32, 32, 1))
     >>> shapes["c1"], shapes["s2"], shapes["c3"], shapes["f6"]
@@ -74,6 +77,9 @@ class LeNet5Modern(nn.Module):
       num_outputs: classes, or the size of an embedding; 0 gives the second dense layer.
       dtype: of the computation; parameters are float32.
       axis_name: not used: there are no batch statistics.
+
+    Raises:
+      ValueError: inputs are no images, or a field is not of its kind.
 
     >>> from cnn_jax.features import feature_names
     >>> shapes = feature_names(LeNet5Modern(num_outputs=10), (32, 32, 1))

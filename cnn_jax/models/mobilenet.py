@@ -36,6 +36,9 @@ def round_channels(channels: float) -> int:
 
     Halves go up. The rule of the MobileNet and EfficientNet papers' code: vector units like multiples of eight.
 
+    Raises:
+      ValueError: channels is not positive and finite.
+
     >>> [round_channels(c) for c in (1, 11.2, 12, 17.6, 24, 1792.1)]
     [8, 16, 16, 16, 24, 1792]
     """

@@ -152,6 +152,9 @@ def log_sigmoid(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def softmax(x: Float[Array, "*shape"], *, axis: int = -1) -> Float[Array, "*shape"]:
     """Returns e^x / Σ e^x along an axis: positive numbers that add up to 1.
 
+    Raises:
+      ValueError: x has no such axis.
+
     Reference: Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990.
 
     >>> softmax(jnp.array([0.0, 0.0, -1e4])).tolist()
@@ -165,6 +168,9 @@ def softmax(x: Float[Array, "*shape"], *, axis: int = -1) -> Float[Array, "*shap
 def softmin(x: Float[Array, "*shape"], *, axis: int = -1) -> Float[Array, "*shape"]:
     """Returns e^−x / Σ e^−x along an axis: the smallest gets most.
 
+    Raises:
+      ValueError: x has no such axis.
+
     >>> softmin(jnp.array([0.0, 0.0, 1e4])).tolist()
     [0.5, 0.5, 0.0]
     """
@@ -175,6 +181,9 @@ def softmin(x: Float[Array, "*shape"], *, axis: int = -1) -> Float[Array, "*shap
 @in_float32
 def log_softmax(x: Float[Array, "*shape"], *, axis: int = -1) -> Float[Array, "*shape"]:
     """Returns x − log Σ e^x along an axis: the logarithm of `softmax`, finite where that is 0.
+
+    Raises:
+      ValueError: x has no such axis.
 
     >>> log_softmax(jnp.array([0.0, -1e4])).tolist()
     [0.0, -10000.0]

@@ -15,6 +15,9 @@ def squared_distances(x: Float[Array, "m e"], y: Float[Array, "n e"]) -> Float[A
 
     Both sets are first shifted by the mean of x, which changes no distance and loses less to cancellation.
 
+    Raises:
+      ValueError: x and y are not rows [m, e] and [n, e].
+
     >>> squared_distances(jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]])).tolist()
     [[25.0]]
     """
@@ -48,6 +51,9 @@ def unit_length(x: Float[Array, "*b e"], *, epsilon: float = 1e-12) -> Float[Arr
 
     Half precision is computed with in float32. In float16 ε is at least 6e-5, its least normal number, so that the
     gradient of zero is finite there too.
+
+    Raises:
+      ValueError: x has no axis, or ε is negative or not finite.
 
     Reference: torch's `normalize`.
 

@@ -84,6 +84,9 @@ def nearby_mean(
     Args:
       axis_name: under pmap, the device axis; the mean over the devices' first examples then.
 
+    Raises:
+      ValueError: inputs are not [b, *space, c] or empty, or `where` is no booleans [b].
+
     >>> nearby_mean(jnp.array([[1.0], [3.0]]), where=jnp.array([False, True])).tolist()
     [3.0]
     """

@@ -48,6 +48,9 @@ def in_float32(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     A formula of several steps is then rounded once, not at each of them. float32 and float64 pass unchanged. The function checks that it is
     given an array, by the argument's name.
 
+    Raises:
+      ValueError: x is no array.
+
     >>> shifted = in_float32(lambda x: x + 256 - 256)  # bfloat16 has 8 bits: 256 + 1 is 256
     >>> shifted(jnp.ones((), jnp.bfloat16)).item(), (jnp.ones((), jnp.bfloat16) + 256 - 256).item()
     (1.0, 0.0)

@@ -17,6 +17,9 @@ def example_keys(key: PRNGKeyArray, num: int, *, axis_name: str | None = None) -
       num: examples in the batch this function sees.
       axis_name: under pmap, the device axis: device i holds places i·num to (i + 1)·num − 1.
 
+    Raises:
+      ValueError: the key is none, or `num` no whole number.
+
     >>> example_keys(jax.random.key(0), 3).shape
     (3,)
     """

@@ -13,6 +13,9 @@ from cnn_jax.ops.precision import as_floats, in_float32
 def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Returns max(x, 0), with derivative 0 at 0.
 
+    Raises:
+      ValueError: x is no array.
+
     Reference: Nair & Hinton, "Rectified linear units improve restricted Boltzmann machines", 2010.
 
     >>> relu(jnp.array([-2.0, 3.0])).tolist()
@@ -36,6 +39,9 @@ def relu6(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 @in_float32
 def leaky_relu(x: Float[Array, "*shape"], *, negative_slope: float = 0.01) -> Float[Array, "*shape"]:
     """Returns x where it is positive, negative_slope · x elsewhere.
+
+    Raises:
+      ValueError: the slope is not finite.
 
     Reference: Maas et al., "Rectifier nonlinearities improve neural network acoustic models", 2013.
 
@@ -71,6 +77,9 @@ def prelu(x: Float[Array, "*shape"], slope: Float[Array, "..."]) -> Float[Array,
 @in_float32
 def elu(x: Float[Array, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*shape"]:
     """Returns x where it is positive, α·(e^x − 1) elsewhere.
+
+    Raises:
+      ValueError: α is not finite.
 
     Reference: Clevert et al., "Fast and accurate deep network learning by exponential linear units", 2016.
 

@@ -57,6 +57,9 @@ def smooth(image: Float[Array, "h w c"], sigma: Scalar, radius: int) -> Float[Ar
       sigma: deviation in pixels; so small a one as 0 changes nothing.
       radius: of the kernel of 2·radius + 1 taps, in pixels.
 
+    Raises:
+      ValueError: the image is not [h, w, c], smaller than the radius reaches, or an option is out of range.
+
     >>> smooth(jnp.ones((5, 4, 1)), 1.0, 1).shape
     (3, 2, 1)
     """
