@@ -200,7 +200,7 @@ NOT_HERE = {
     "nn.MultiheadAttention": "not a convolutional network's",
     "nn.LocalResponseNorm": "not offered",
     "nn.CrossMapLRN2d": "torch's older LocalResponseNorm",
-    "nn.SyncBatchNorm": "`BatchNorm` with `axis_name`: tests/test_norm.py",
+    "nn.SyncBatchNorm": "`BatchNorm` with `axis_name`: tests/test_batch_norm.py",
     "nn.Dropout": _RANDOM,
     "nn.AlphaDropout": "not offered",
     "nn.FeatureAlphaDropout": "not offered",

@@ -1,4 +1,4 @@
-"""Dropout and its relatives: what is dropped together, how often, and the same on any number of devices. Squeeze-and-excitation."""
+"""Dropout and its relatives: what is dropped together, how often, and the same on any number of devices."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from cnn_jax.layers import DropBlock, Dropout, GaussianNoise, SpatialDropout, SqueezeExcitation, StochasticDepth
+from cnn_jax.layers import DropBlock, Dropout, GaussianNoise, SpatialDropout, StochasticDepth
 from cnn_jax.ops.dropout import drop_block, dropout, gaussian_noise, spatial_dropout, stochastic_depth
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -183,62 +183,6 @@ def test_layer_options_reach_the_function():
     assert ((y == 0).all((1, 2)) | (y != 0).all((1, 2))).all()
     noise = [GaussianNoise(deviation).apply({}, x, train=True, rngs=rngs) - x for deviation in (1.0, 3.0)]
     np.testing.assert_allclose(noise[1], 3 * noise[0], rtol=1e-5, atol=1e-5)
-
-
-def squeeze_excitation_oracle(x, p, gate):
-    """Example by example, channel by channel."""
-    y = np.zeros(x.shape)
-    for n, example in enumerate(x):
-        means = [np.mean([example[(*place, c)] for place in np.ndindex(example.shape[:-1])]) for c in range(x.shape[-1])]
-        w1, w2 = (p[name]["kernel"].reshape(p[name]["kernel"].shape[-2:]) for name in ("reduce", "expand"))
-        hidden = [max(sum(m * w for m, w in zip(means, w1[:, j], strict=True)) + p["reduce"]["bias"][j], 0) for j in range(w1.shape[1])]
-        for c in range(x.shape[-1]):
-            y[n, ..., c] = example[..., c] * gate(sum(h * w for h, w in zip(hidden, w2[:, c], strict=True)) + p["expand"]["bias"][c])
-    return y
-
-
-GATES = {"sigmoid": lambda v: 1 / (1 + math.exp(-v)), "hard_sigmoid": lambda v: min(max(v / 6 + 0.5, 0), 1)}
-
-
-@pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize(("space", "gate"), [((5,), "sigmoid"), ((3, 4), "hard_sigmoid"), ((2, 3, 2), "sigmoid")])
-def test_squeeze_excitation_equals_a_loop(space, gate):
-    rng = np.random.default_rng(12)
-    layer = SqueezeExcitation(hidden=3, gate=gate, dtype=jnp.float64)
-    x = rng.normal(size=(2, *space, 4)) + 1
-    shapes = jax.eval_shape(layer.init, jax.random.key(0), jnp.array(x))["params"]
-    ones = (1,) * len(space)
-    assert jax.tree.map(lambda a: a.shape, shapes) == {
-        "reduce": {"kernel": (*ones, 4, 3), "bias": (3,)}, "expand": {"kernel": (*ones, 3, 4), "bias": (4,)}
-    }  # fmt: skip
-    p, dp = (jax.tree.map(lambda a: rng.normal(size=a.shape) / 2, shapes) for _ in range(2))
-    dx, cotangent = rng.normal(size=x.shape), rng.normal(size=x.shape)
-
-    @jax.jit
-    def ours(p, x):
-        y, pullback = jax.vjp(lambda p, x: layer.apply({"params": p}, x), p, x)
-        return y, *pullback(jnp.array(cotangent))
-
-    def expected(t):
-        return squeeze_excitation_oracle(x + t * dx, jax.tree.map(lambda a, d: a + t * d, p, dp), GATES[gate])
-
-    y, by_p, by_x = ours(jax.tree.map(jnp.array, p), jnp.array(x))
-    np.testing.assert_allclose(y, expected(0), rtol=1e-11)
-    slope = (by_x * dx).sum() + sum((a * b).sum() for a, b in zip(*map(jax.tree.leaves, (by_p, dp)), strict=True))
-    np.testing.assert_allclose(slope, ((expected(1e-6) - expected(-1e-6)) / 2e-6 * cotangent).sum(), rtol=1e-6)
-
-
-def test_squeeze_excitation_in_bfloat16_and_with_bad_options():
-    x = jnp.array(np.random.default_rng(13).normal(size=(2, 5, 4, 8)), jnp.float32)
-    shapes = jax.eval_shape(SqueezeExcitation(2).init, jax.random.key(1), x)
-    variables = jax.tree.map(lambda a: jnp.array(np.random.default_rng(14).normal(size=a.shape), jnp.float32), shapes)
-    half = SqueezeExcitation(2, dtype=jnp.bfloat16).apply(variables, x)
-    assert half.dtype == jnp.bfloat16
-    np.testing.assert_allclose(np.asarray(half, np.float32), SqueezeExcitation(2).apply(variables, x), rtol=2e-2, atol=1e-6)
-    with pytest.raises(ValueError, match="hidden=0 must be at least 1"):
-        SqueezeExcitation(0).init(jax.random.key(1), x)
-    with pytest.raises(ValueError, match="Unknown activation 'sigmod'. Did you mean sigmoid"):
-        SqueezeExcitation(2, gate="sigmod").init(jax.random.key(1), x)
 
 
 @pytest.mark.usefixtures("unchecked")

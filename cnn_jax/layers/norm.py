@@ -66,8 +66,8 @@ class BatchNorm(nn.Module):
             else:
                 mean, var = jnp.where(num > 0, mean, running_mean.value), jnp.where(num > 0, var, running_var.value)
                 unbiased, keep = var * (num / jnp.maximum(num - 1, 1)), jnp.where(num > 0, self.momentum, 1.0)
-            running_mean.value = keep * running_mean.value + (1 - keep) * mean
-            running_var.value = keep * running_var.value + (1 - keep) * unbiased
+            for running, batch in ((running_mean, mean), (running_var, unbiased)):  # of float64 inputs, too, the state stays float32
+                running.value = (keep * running.value + (1 - keep) * batch).astype(running.value.dtype)
         return normalise(x, mean, var, scale, bias, epsilon=self.epsilon)
 
 
