@@ -72,10 +72,7 @@ def batch_moments(
 
 
 def nearby_mean(
-    inputs: Float[Array, "b *space c"],
-    *,
-    where: Bool[Array, "b"] | None = None,
-    axis_name: str | None = None,
+    inputs: Float[Array, "b *space c"], *, where: Bool[Array, "b"] | None = None, axis_name: str | None = None
 ) -> Float[Array, "c"]:
     """Returns each channel's mean over the first example that counts, as a shift for `batch_moments`; 0 where none counts.
 
