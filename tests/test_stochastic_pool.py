@@ -27,10 +27,10 @@ def cells_of(geometry):
     return [*windows(space, window, stride, pads, None, ceil_mode)]
 
 
-def all_different(space, rng):
+def all_different(space, generator):
     """A quarter of values are negative, the others within a factor of about four: any is drawn often. bfloat16 holds them exactly."""
     n = np.prod(space)
-    return rng.permutation([-1 - i if i < n / 4 else i for i in range(n)]).reshape(space).astype(float)
+    return generator.permutation([-1 - i if i < n / 4 else i for i in range(n)]).reshape(space).astype(float)
 
 
 def drawn_or_zero(v, y):
