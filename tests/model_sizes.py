@@ -129,4 +129,4 @@ MACS = {
 }  # fmt: skip
 
 # The side of the smallest image the tests give it, where 32 is too small. EfficientNets need room for their statistics: see test_models.
-SIDE = {"alexnet": 64, "alexnet_2012": 64, "inception_v3": 75} | {name: 192 for name in FAMILIES["EfficientNet"]}
+SIDE = {"alexnet": 64, "alexnet_2012": 64, "inception_v3": 75} | dict.fromkeys(FAMILIES["EfficientNet"], 192)
