@@ -165,7 +165,10 @@ LOSSES = {
     "triplet_batch_hard": triplet.triplet_batch_hard,
     "triplet_batch_all": triplet.triplet_batch_all,
     "triplet_semi_hard": triplet.triplet_semi_hard,
+    "triplet_margin_loss": triplet.triplet_margin_loss,
     "contrastive": contrastive.contrastive,
+    "contrastive_squared": contrastive.contrastive_squared,
+    "snr_contrastive": contrastive.snr_contrastive,
     "margin_ranking": ranking.margin_ranking,
 }
 

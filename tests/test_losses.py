@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cnn_jax.losses.classification import softmax_cross_entropy
-from cnn_jax.losses.contrastive import contrastive
+from cnn_jax.losses.contrastive import contrastive_squared
 from cnn_jax.losses.ranking import margin_ranking
 from cnn_jax.losses.reduction import masked_mean
 from cnn_jax.losses.triplet import triplet_batch_all, triplet_batch_hard, triplet_semi_hard
@@ -94,7 +94,7 @@ EMBEDDING_LOSSES = {
     "batch_all": (triplet_batch_all, batch_all_oracle, {"margin": 0.7}),
     "batch_hard": (triplet_batch_hard, batch_hard_oracle, {"margin": 0.7}),
     "semi_hard": (triplet_semi_hard, semi_hard_oracle, {"margin": 0.7}),
-    "contrastive": (contrastive, contrastive_oracle, {"margin": 1.7}),
+    "contrastive_squared": (contrastive_squared, contrastive_oracle, {"margin": 1.7}),
 }
 CASES = ["random", "masked", "one_class", "all_different", "coincident_mates", "coincident", "all_masked", "lone_labels"]
 
@@ -243,7 +243,7 @@ def test_half_precision_is_computed_with_in_float32(name, dtype):
     np.testing.assert_allclose(losses.astype(float).mean(), expected, rtol=2e-2)
 
 
-@pytest.mark.parametrize("loss_fn", [triplet_batch_all, triplet_batch_hard, triplet_semi_hard, contrastive])
+@pytest.mark.parametrize("loss_fn", [triplet_batch_all, triplet_batch_hard, triplet_semi_hard, contrastive_squared])
 @pytest.mark.parametrize(
     ("x", "labels", "options", "message"),
     [

@@ -50,14 +50,14 @@ def check_rows(name: str, array: Array, wanted: str) -> None:
         raise ValueError(f"{name} {list(array.shape)} must be {wanted}")
 
 
-def check_margin(margin: float) -> None:
+def check_margin(margin: float, name: str = "margin") -> None:
     """Raises ValueError unless a margin is finite and not negative.
 
     >>> check_margin(-1.0)
     Traceback (most recent call last):
     ValueError: margin=-1.0 must be finite and not negative
     """
-    check_number("margin", margin, lambda v: 0 <= v < math.inf, "finite and not negative")
+    check_number(name, margin, lambda v: 0 <= v < math.inf, "finite and not negative")
 
 
 def check_labels(labels: Array, name: str, outputs: Array) -> None:

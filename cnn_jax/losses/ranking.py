@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from cnn_jax.losses.batch_pairs import spread_mean
 from cnn_jax.losses.checks import check_margin, check_rows, check_same_shape
+from cnn_jax.losses.comparison import spread_mean
 from cnn_jax.losses.examples import read
 
 

@@ -1,0 +1,100 @@
+"""Triplet losses over a batch against loops over all triplets: every kind, the swap, the smooth form; few positives and many."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn_jax.losses import triplet_sums
+from cnn_jax.losses.comparison import pair_masks
+from cnn_jax.losses.triplet import triplet_batch_all, triplet_batch_hard, triplet_margin_loss, triplet_semi_hard
+from tests.embedding_cases import CASES, assert_equals_batch_oracle, euclidean, make_case, mean, triplets
+
+pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+
+
+def chosen(d, labels, where, kind, mining_margin):
+    for a, p, n in triplets(labels, where):
+        gap = d[a, n] - d[a, p]
+        kinds = {"all": True, "violating": gap <= mining_margin, "hard": gap <= min(mining_margin, 0), "semi_hard": 0 < gap <= mining_margin}
+        if (kinds | {"easy": gap > mining_margin})[kind]:
+            yield a, p, n
+
+
+def margin_oracle(x, labels, where, margin=0.05, triplets="all", mining_margin=0.2, swap=False, smooth=False):
+    d, losses = euclidean(x), []
+    for a, p, n in chosen(d, labels, where, triplets, mining_margin):
+        violation = d[a, p] - (min(d[a, n], d[p, n]) if swap else d[a, n]) + margin
+        losses.append(np.log1p(np.exp(violation)) if smooth else max(0, violation))
+    return mean([v for v in losses if v > 0])
+
+
+def hard_oracle(x, labels, where, margin=0.2, smooth=False):
+    d, losses = euclidean(x), []
+    for anchor in sorted({a for a, _, _ in triplets(labels, where)}):
+        mine = [(p, n) for a, p, n in triplets(labels, where) if a == anchor]
+        violation = max(d[anchor, p] for p, _ in mine) - min(d[anchor, n] for _, n in mine) + margin
+        losses.append(np.log1p(np.exp(violation)) if smooth else max(0, violation))
+    return mean(losses)
+
+
+def semi_hard_oracle(x, labels, where, margin=0.2):
+    d, losses = euclidean(x), []
+    for a, p in sorted({(a, p) for a, p, _ in triplets(labels, where)}):
+        negatives = [d[a, n] for b, q, n in triplets(labels, where) if (b, q) == (a, p)]
+        farther = [v for v in negatives if v > d[a, p]]
+        losses.append(max(0, d[a, p] - (min(farther) if farther else max(negatives)) + margin))
+    return mean(losses)
+
+
+@pytest.mark.parametrize("margin", [0.05, 0.7])
+def test_batch_all(margin):
+    assert_equals_batch_oracle(triplet_batch_all, margin_oracle, margin=margin)
+
+
+def test_batch_all_with_many_positives(monkeypatch):
+    """By sorted rows and prefix sums, which large batches of few classes take."""
+    monkeypatch.setattr(triplet_sums, "MOST_PASSES", 0)
+    assert_equals_batch_oracle(triplet_batch_all, margin_oracle, margin=0.7)
+
+
+@pytest.mark.parametrize("kind", ["all", "violating", "hard", "semi_hard", "easy"])
+def test_each_kind_of_triplet(kind):
+    assert_equals_batch_oracle(triplet_margin_loss, margin_oracle, triplets=kind, margin=0.4, mining_margin=0.3)
+
+
+@pytest.mark.parametrize("options", [{"swap": True}, {"smooth": True}, {"swap": True, "smooth": True, "triplets": "violating"}])
+def test_swap_and_smooth(options):
+    assert_equals_batch_oracle(triplet_margin_loss, margin_oracle, margin=0.4, **options)
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_batch_hard(smooth):
+    assert_equals_batch_oracle(triplet_batch_hard, hard_oracle, margin=0.7, smooth=smooth)
+
+
+def test_semi_hard():
+    assert_equals_batch_oracle(triplet_semi_hard, semi_hard_oracle, margin=0.7)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_passes_and_sorted_rows_agree_weighted(case, monkeypatch):
+    """Weights as a miner gives them: a triplet counts as often as both its pairs do."""
+    x, labels, where = make_case(case)
+    rng = np.random.default_rng(3)
+    positives, negatives = (m * rng.integers(0, 3, m.shape) for m in pair_masks(jnp.array(labels), jnp.array(where)))
+    d = jnp.array(euclidean(x))
+    expected = [
+        [sum(w * max(0, d[a, p] - d[a, n] + 0.7) for p, n, w in mine), sum(w * (d[a, p] - d[a, n] + 0.7 > 0) for p, n, w in mine)]
+        for a in range(9)
+        for mine in [[(p, n, positives[a, p] * negatives[a, n]) for p in range(9) for n in range(9) if positives[a, p] * negatives[a, n]]]
+    ]
+    found = []
+    for most in (96, 0):
+        monkeypatch.setattr(triplet_sums, "MOST_PASSES", most)
+        sums = partial(triplet_sums.hinge_sums, positives=positives, negatives=negatives, margin=0.7)
+        found.append((*sums(d), jax.grad(lambda d, sums=sums: (sums(d)[0] * jnp.arange(9.0)).sum())(d)))
+        np.testing.assert_allclose(np.stack(found[-1][:2], axis=1), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found[0][2], found[1][2], rtol=1e-9)
