@@ -55,8 +55,9 @@ def euclidean(x):
 
 def cosines(x):
     """All cosines, in a loop; 0 for zero vectors."""
-    norms = [np.sqrt((a**2).sum()) for a in x]
-    return np.array([[(a * b).sum() / (s * t) if s * t else 0.0 for b, t in zip(x, norms, strict=True)] for a, s in zip(x, norms, strict=True)])
+    norms = np.array([np.sqrt((a**2).sum()) for a in x])
+    unit = [a / s if s else a for a, s in zip(x, norms, strict=True)]
+    return np.array([[(a * b).sum() for b in unit] for a in unit])
 
 
 def mean(values):
@@ -65,7 +66,7 @@ def mean(values):
 
 
 def assert_equals_batch_oracle(loss_fn, oracle, *, without_derivative=WITHOUT_DERIVATIVE, cases=CASES, **options):
-    """`oracle(x, labels, where, **options)` is the mean over the batch. Needs float64. Compiles once; then float32, bfloat16, order and padding."""
+    """`oracle(x, labels, where, **options)` is the mean over the batch. Needs float64. Then order, padding, float32, bfloat16."""
 
     def batch_mean(x, labels, where):
         return masked_mean(loss_fn(x, labels, where=where, **options), where)

@@ -18,8 +18,9 @@ pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 def chosen(d, labels, where, kind, mining_margin):
     for a, p, n in triplets(labels, where):
         gap = d[a, n] - d[a, p]
-        kinds = {"all": True, "violating": gap <= mining_margin, "hard": gap <= min(mining_margin, 0), "semi_hard": 0 < gap <= mining_margin}
-        if (kinds | {"easy": gap > mining_margin})[kind]:
+        violating = gap <= mining_margin
+        kinds = {"all": True, "violating": violating, "hard": violating and gap <= 0, "semi_hard": violating and gap > 0}
+        if (kinds | {"easy": not violating})[kind]:
             yield a, p, n
 
 

@@ -1,8 +1,8 @@
 """Sums of max(0, d(a, p) − d(a, n) + margin) over all triplets of a batch, exactly, in the memory of its pairs.
 
-Few positives an anchor are gone through one by one (`each_positive.py`): O(b²·P). Many are found in the sorted negatives: the triplets of a positive
-with a loss are those whose negative is nearer than d(a, p) + margin, and prefix sums over the sorted negatives tell how many they are and what they
-sum to: O(b² log b), whatever the number of positives.
+Few positives an anchor are gone through one by one (`each_positive.py`): O(b²·P). Many are found in the sorted negatives: the triplets
+of a positive that have a loss are those whose negative is nearer than d(a, p) + margin, and prefix sums over the sorted negatives tell
+how many they are and what they sum to: O(b² log b), whatever the number of positives.
 """
 
 from functools import partial
@@ -50,7 +50,7 @@ def _forwards(distances, positives, negatives, margin):
 
 
 def _backwards(margin, residuals, cotangents):
-    distances, positives, negatives = residuals
+    _, positives, negatives = residuals
     few = (positives != 0).sum(1).max(initial=0) <= MOST_PASSES
     gradient = lax.cond(few, partial(_gradient_by_passes, margin), partial(_by_rows, partial(_sorted_gradient, margin)), *residuals)
     # Each anchor's sum depends on its own row only.
