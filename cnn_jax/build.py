@@ -13,6 +13,8 @@ import optax
 from cnn_jax import optim
 from cnn_jax.check import check, label, option
 from cnn_jax.data.dataset import Dataset
+from cnn_jax.data.samplers import Order
+from cnn_jax.data.source import Source
 from cnn_jax.errors import UserError, unknown
 from cnn_jax.experiment import Experiment, Spec
 from cnn_jax.layers import Embedder, Scorer
@@ -30,6 +32,7 @@ class Built(NamedTuple):
 
     experiment: Experiment
     dataset: Dataset
+    sampler: Callable[[Source, int], Order]
     model: nn.Module
     outputs: str
     loss_fn: LossFn
@@ -72,6 +75,7 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
     built = Built(
         experiment=experiment,
         dataset=dataset,
+        sampler=_call(experiment.sampler, "sampler"),
         model=_ENDINGS[outputs](network),
         outputs=outputs,
         loss_fn=_call(experiment.loss, "loss"),

@@ -81,6 +81,7 @@ class Experiment:
     about: About
     model: Spec
     dataset: Spec
+    sampler: Spec = Spec("shuffled")  # which examples make a batch
     augment: tuple[Spec, ...] = ()
     mix: tuple[Spec, ...] = ()  # mixup, CutMix: one of them for each batch, drawn anew; training metrics count own labels
     loss: Spec = Spec("softmax_cross_entropy")
@@ -105,7 +106,7 @@ class Experiment:
 
 
 _NESTED = {"about": About, "expected": Expected}
-_SPECS = ("model", "dataset", "loss", "optimizer", "schedule")
+_SPECS = ("model", "dataset", "sampler", "loss", "optimizer", "schedule")
 _LISTS = ("augment", "mix", "metrics", "retrieval")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cnn_jax import optim
-from cnn_jax.data import catalogue
+from cnn_jax.data import catalogue, samplers, unseen_classes
 from cnn_jax.data.digits import digits
 from cnn_jax.data.generated import generated
 from cnn_jax.data.lfw_subset import lfw_subset
@@ -112,7 +112,18 @@ DATASETS = {
     "cifar10": catalogue.cifar10,
     "cifar100": catalogue.cifar100,
     "imagenet2012": catalogue.imagenet2012,
+    "digits_unseen": unseen_classes.digits_unseen,
+    "cars196": unseen_classes.cars196,
+    "cub200": unseen_classes.cub200,
+    "stanford_online_products": unseen_classes.stanford_online_products,
     "generated": generated,
+}
+
+# (source, batch_size, <options>) -> (seed, step) -> indices of a batch
+SAMPLERS = {
+    "shuffled": samplers.shuffled,
+    "classes_by_images": samplers.classes_by_images,
+    "groups_by_classes": samplers.groups_by_classes,
 }
 
 # (key, images, <options>, axis_name=) -> images
@@ -192,6 +203,7 @@ SCHEDULES = {"constant": optim.constant, "warmup_cosine": optim.warmup_cosine, "
 BY_FIELD: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "model": MODELS,
     "dataset": DATASETS,
+    "sampler": SAMPLERS,
     "augment": AUGMENTATIONS,
     "mix": MIXTURES,
     "loss": LOSSES,

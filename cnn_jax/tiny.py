@@ -4,7 +4,8 @@ import dataclasses
 
 from cnn_jax.check import option
 from cnn_jax.experiment import Experiment, Spec
-from cnn_jax.registry import DATASETS
+from cnn_jax.options import options
+from cnn_jax.registry import DATASETS, SAMPLERS
 
 BATCH_SIZE, NUM_STEPS, MAX_SIDE = 8, 4, 32
 
@@ -25,10 +26,10 @@ def tiny(experiment: Experiment) -> Experiment:
         "generated",
         shape=_shrunk(dataset.input_shape),
         train_shape=_shrunk(dataset.train_shape),
-        num_classes=dataset.num_classes,
+        num_classes=min(dataset.num_classes, 5) if experiment.retrieval else dataset.num_classes,  # so that test images have mates
         num_train=40,
         num_test=21,
-        in_memory=experiment.dataset.name != "imagenet2012",
+        in_memory=max(dataset.train_shape) <= 64,
     )
     schedule = experiment.schedule
     if option(schedule, "schedule", "warmup_steps"):
@@ -37,6 +38,7 @@ def tiny(experiment: Experiment) -> Experiment:
         experiment,
         about=dataclasses.replace(experiment.about, expected=None),
         dataset=data,
+        sampler=_sampler(experiment.sampler),
         augment=tuple(
             spec.replace(size=_at_most(spec.kwargs["size"])) if "size" in spec.kwargs else spec for spec in experiment.augment
         ),
@@ -49,6 +51,11 @@ def tiny(experiment: Experiment) -> Experiment:
         save_every=None,
         workers=1,
     )
+
+
+def _sampler(sampler: Spec) -> Spec:
+    fitting = {name: n for name, n in (("num_groups", 1), ("num_images", 2)) if name in options(SAMPLERS[sampler.name])}
+    return sampler.replace(**fitting)
 
 
 def _at_most(size: int | tuple[int, int]) -> int | tuple[int, ...]:

@@ -39,6 +39,7 @@ def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devic
     _check_divisible(experiment, parallel)
     old = folder.read_experiment(workdir)
     sources = {split: built.dataset.open(split) for split in ("train", "test")}
+    order = built.sampler(sources["train"], experiment.batch_size)
     with Checkpoints(workdir / "checkpoints", best_by=experiment.best_by) as checkpoints:
         last = checkpoints.last_step()
         changed = [] if old is None or last is None else folder.check_continues(resolve(old), experiment, workdir)
@@ -57,8 +58,8 @@ def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devic
         folder.create(workdir, experiment, start_step=int(state.step), parallel=mode, num_devices=parallel.num_devices)
         batches = train_batches(
             sources["train"],
+            order,
             seed=experiment.seed,
-            batch_size=experiment.batch_size,
             start_step=int(state.step),
             num_steps=experiment.num_steps,
             workers=experiment.workers,

@@ -53,9 +53,9 @@ def run_steps(experiment: Experiment, mode: str, num_devices: int, num_steps: in
     with_ema = experiment.ema_decay is not None
     state = parallel.replicate(init_state(built.model, built.tx, built.dataset.input_shape, experiment.seed, with_ema=with_ema))
     compiled, measured = None, []
-    batches = train_batches(
-        built.dataset.open("train"), seed=0, batch_size=experiment.batch_size, start_step=0, num_steps=num_steps, workers=0
-    )
+    source = built.dataset.open("train")
+    order = built.sampler(source, experiment.batch_size)
+    batches = train_batches(source, order, seed=0, start_step=0, num_steps=num_steps, workers=0)
     for batch in batches:
         batch = parallel.shard(batch)
         compiled = compiled or parallel.compile(make_step(built, parallel), state, batch, donate=True)

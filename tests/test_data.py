@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cnn_jax.data.order import batch_indices
 from cnn_jax.data.pipeline import eval_batches, train_batches
+from cnn_jax.data.samplers import shuffled
 from cnn_jax.data.source import DecodedSource, MemorySource
 from cnn_jax.errors import UserError
 from cnn_jax.registry import DATASETS
@@ -41,9 +42,10 @@ def test_decoded_data_come_in_the_same_order_as_data_in_memory(workers):
     shape = (4, 5, 1)
     decoded = DATASETS["generated"](shape=shape, num_train=11, num_test=7, in_memory=False)
     memory = DATASETS["generated"](shape=shape, num_train=11, num_test=7)
-    settings = {"seed": 3, "batch_size": 4, "start_step": 2, "num_steps": 6}
-    a = list(train_batches(decoded.open("train"), workers=workers, **settings))
-    b = list(train_batches(memory.open("train"), workers=workers, **settings))
+    settings = {"seed": 3, "start_step": 2, "num_steps": 6}
+    order = shuffled(memory.open("train"), 4)
+    a = list(train_batches(decoded.open("train"), order, workers=workers, **settings))
+    b = list(train_batches(memory.open("train"), order, workers=workers, **settings))
     c = list(eval_batches(decoded.open("test"), batch_size=4, workers=workers))
     d = list(eval_batches(memory.open("test"), batch_size=4, workers=workers))
     assert (len(a), len(c)) == (4, 2)

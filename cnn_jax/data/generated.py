@@ -17,7 +17,7 @@ def generated(
 ) -> Dataset:
     """Returns images of noise around one pattern a class, which any network can learn by heart; no files.
 
-    `in_memory=False` passes them through the decoding path, as data sets too large for memory do.
+    `in_memory=False` passes them through the decoding path, as data sets too large for memory do. Even and odd classes are its two groups.
     """
 
     if min(*shape, num_classes, num_train, num_test) < 1 or len(shape) != 3:
@@ -30,7 +30,9 @@ def generated(
         images = rng.integers(0, 128, (len(labels), *size), dtype=np.uint8)
         rows = labels % size[0]
         images[np.arange(len(labels)), rows] += np.uint8(127)  # the class is the bright row
-        return MemorySource(images, labels) if in_memory else DecodedSource(_Records(images, labels), np.asarray)
+        if in_memory:
+            return MemorySource(images, labels, labels % 2)
+        return DecodedSource(_Records(images, labels), np.asarray, group="group")
 
     return Dataset(
         name="generated",
@@ -56,4 +58,4 @@ class _Records:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return {"image": self.images[index], "label": self.labels[index]}
+        return {"image": self.images[index], "label": self.labels[index], "group": self.labels[index] % 2}

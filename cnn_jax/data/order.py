@@ -17,12 +17,6 @@ def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
     return order
 
 
-def example_at(seed: int, position: int, num_examples: int) -> int:
-    """Returns the example at a position of the endless stream of epochs."""
-    epoch, place = divmod(position, num_examples)
-    return int(epoch_order(seed, epoch, num_examples)[place])
-
-
 def batch_indices(seed: int, step: int, batch_size: int, num_examples: int) -> np.ndarray:
     """Returns the examples of the batch that makes update `step` + 1: a slice of the endless stream of epochs.
 

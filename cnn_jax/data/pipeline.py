@@ -1,6 +1,7 @@
 """Batches for training, from any step on, and for evaluation, each example once."""
 
 import contextlib
+import functools
 import gc
 from collections.abc import Iterator
 
@@ -8,27 +9,33 @@ import grain
 import numpy as np
 from absl import flags
 
-from cnn_jax.data.order import batch_indices, example_at
+from cnn_jax.data.samplers import Order
 from cnn_jax.data.source import DecodedSource, Source
 from cnn_jax.types import Batch
 
 
-def train_batches(source: Source, *, seed: int, batch_size: int, start_step: int, num_steps: int, workers: int) -> Iterator[Batch]:
-    """Returns the batches of updates start_step + 1 to num_steps, in the order of `data.order`.
+def train_batches(source: Source, order: Order, *, seed: int, start_step: int, num_steps: int, workers: int) -> Iterator[Batch]:
+    """Returns the batches of updates start_step + 1 to num_steps.
 
     Args:
+      order: from `data.samplers`: (seed, step) -> the examples of a batch.
       workers: processes that decode, for a `DecodedSource`; 0 decodes here.
     """
+    batch_size = len(order(seed, start_step))
     valid = np.ones(batch_size, bool)
     if isinstance(source, DecodedSource):
-        n = len(source)
         stream = grain.MapDataset.range(start_step * batch_size, num_steps * batch_size)
-        stream = stream.map(lambda position: source.example(example_at(seed, position, n)))
+        stream = stream.map(lambda position: source.example(_batch_of(order, seed, position // batch_size)[position % batch_size]))
         for batch in _decoded(stream, batch_size, workers):
             yield {**batch, "valid": valid}
     else:
         for step in range(start_step, num_steps):
-            yield {**source[batch_indices(seed, step, batch_size, len(source))], "valid": valid}
+            yield {**source[order(seed, step)], "valid": valid}
+
+
+@functools.lru_cache(maxsize=4)  # a worker decodes a batch's examples one by one
+def _batch_of(order: Order, seed: int, step: int) -> np.ndarray:
+    return order(seed, int(step))
 
 
 def eval_batches(source: Source, *, batch_size: int, workers: int, padded_size: int | None = None) -> Iterator[Batch]:

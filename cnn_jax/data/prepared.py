@@ -8,6 +8,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,28 @@ def open_in_memory(builder: type[tfds.core.DatasetBuilder] | str, split: str, da
     return MemorySource(images, np.array([e["label"] for e in examples]))
 
 
-def open_decoded(builder: str, split: str, data_dir: str | None, decode: Callable[[np.ndarray], np.ndarray]) -> DecodedSource:
-    """Returns a split whose images are decoded when asked for, preparing it first if need be."""
-    return DecodedSource(_records(builder, split, data_dir), decode)
+def open_decoded(
+    builder: str,
+    split: str,
+    data_dir: str | None,
+    decode: Callable[[np.ndarray], np.ndarray],
+    *,
+    label: str = "label",
+    group: str | None = None,
+    keep: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> DecodedSource:
+    """Returns a split whose images are decoded when asked for, preparing it first if need be.
+
+    Args:
+      label, group, keep: as `DecodedSource` has them.
+    """
+    undecoded = partial(_records, builder, split, data_dir, decoders={"image": tfds.decode.SkipDecoding()})
+    return DecodedSource(_records(builder, split, data_dir), decode, undecoded=undecoded, label=label, group=group, keep=keep)
 
 
-def _records(builder_or_name: type[tfds.core.DatasetBuilder] | str, split: str, data_dir: str | None) -> Sequence[dict[str, Any]]:
+def _records(
+    builder_or_name: type[tfds.core.DatasetBuilder] | str, split: str, data_dir: str | None, **options: Any
+) -> Sequence[dict[str, Any]]:
     bundled = not isinstance(builder_or_name, str)
     folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
     try:
@@ -46,7 +63,7 @@ def _records(builder_or_name: type[tfds.core.DatasetBuilder] | str, split: str, 
                 except ValueError:  # the folder holds it in another format
                     raise _unreadable(builder_or_name, str(folder / builder_or_name)) from None
         try:
-            return builder.as_data_source(split=split)
+            return builder.as_data_source(split=split, **options)
         except (KeyError, NotImplementedError, AssertionError, ValueError):
             # Not prepared: done below. Prepared, but not readable: said with the way out.
             if (Path(builder.data_dir) / "dataset_info.json").exists():
@@ -55,7 +72,7 @@ def _records(builder_or_name: type[tfds.core.DatasetBuilder] | str, split: str, 
             _check_can_prepare(builder)
         _check_writable(folder, builder.name)
         _prepare(builder)
-        return builder.as_data_source(split=split)
+        return builder.as_data_source(split=split, **options)
     except OSError as error:
         raise UserError(f"Data set {builder_or_name if not bundled else builder_or_name.name}: {error}. "
                         f"Choose another folder with --set dataset.data_dir=FOLDER or TFDS_DATA_DIR.") from error  # fmt: skip
