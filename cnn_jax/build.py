@@ -17,18 +17,23 @@ from cnn_jax.data.samplers import Order
 from cnn_jax.data.source import Source
 from cnn_jax.errors import UserError, unknown
 from cnn_jax.experiment import Experiment, Spec
-from cnn_jax.layers import Embedder, Scorer
+from cnn_jax.layers import Embedder, Scorer, Siamese
 from cnn_jax.mixing import MixFn, make_mix, unmixed
 from cnn_jax.options import options, reads
 from cnn_jax.registry import BY_FIELD, LOSSES
 from cnn_jax.types import AugmentFn, LossFn, MetricFn, PyTree
 
-# What a loss reads -> how the model ends. Scores and embeddings are wrapped around any network.
-_ENDINGS: dict[str, Callable[[nn.Module], nn.Module]] = {"logits": lambda network: network, "embeddings": Embedder, "scores": Scorer}
+# What a loss reads -> how the model ends. Scores, embeddings and distances of pairs are wrapped around any network.
+_ENDINGS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "logits": lambda network: network,
+    "embeddings": Embedder,
+    "scores": Scorer,
+    "distances": Siamese,
+}
 
 
 class Built(NamedTuple):
-    """An experiment as values. `outputs` is "logits", "embeddings" or "scores"; `learning_rate` is a function of the step."""
+    """An experiment as values. `outputs` is "logits", "embeddings", "scores" or "distances"; `learning_rate` is a function of the step."""
 
     experiment: Experiment
     dataset: Dataset
@@ -63,7 +68,8 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
     check(experiment)
     dataset = _call(experiment.dataset, "dataset")
     outputs = reads(LOSSES[experiment.loss.name])
-    num_outputs = {"logits": dataset.num_classes, "embeddings": experiment.embedding_size, "scores": 1}[outputs]
+    size = experiment.embedding_size
+    num_outputs = {"logits": dataset.num_classes, "embeddings": size, "scores": 1, "distances": size}[outputs]
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[experiment.precision]
     network = _call(experiment.model, "model", num_outputs=num_outputs, dtype=dtype, axis_name=axis_name)
     try:
@@ -104,11 +110,13 @@ def _check_fit(built: Built) -> None:
                 f"{' --set retrieval=recall_at_k --set best_by=recall_at_1' if built.outputs == 'embeddings' else ''}"
                 f"{' --set best_by=loss' if built.outputs == 'scores' else ''}."
             )
-    if experiment.retrieval and built.outputs != "embeddings":
-        raise UserError(
-            f"retrieval={experiment.retrieval[0].name} reads embeddings, but the loss {experiment.loss.name} makes the model end in "
-            f"{built.outputs}. Add --set retrieval= or choose a loss on embeddings."
-        )
+    for spec in experiment.retrieval:
+        wanted = reads(BY_FIELD["retrieval"][spec.name])
+        if wanted != built.outputs:
+            raise UserError(
+                f"retrieval={spec.name} reads {wanted}, but the loss {experiment.loss.name} makes the model end in {built.outputs}. "
+                f"Add --set retrieval={' or choose a loss on ' + wanted if built.outputs != 'distances' else 'roc_auc'}."
+            )
     if experiment.mix and built.outputs != "logits":
         raise UserError(
             f"mix={experiment.mix[0].name} mixes class labels, but the loss {experiment.loss.name} reads {built.outputs}. "

@@ -172,7 +172,8 @@ def write_predictions(path: Path, evaluation: Evaluation, outputs: str) -> None:
     index,target,score
     0,1,0.5
     """
-    header, rows = {"logits": _class_rows, "embeddings": _neighbour_rows, "scores": _score_rows}[outputs](evaluation)
+    rows_of = {"logits": _class_rows, "embeddings": _neighbour_rows, "scores": _score_rows, "distances": _pair_rows}
+    header, rows = rows_of[outputs](evaluation)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -196,3 +197,7 @@ def _neighbour_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]
 
 def _score_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
     return ["index", "target", "score"], zip(range(len(evaluation.targets)), evaluation.targets, evaluation.outputs, strict=True)
+
+
+def _pair_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
+    return ["index", "same", "distance"], zip(range(len(evaluation.targets)), evaluation.targets, evaluation.outputs, strict=True)

@@ -8,8 +8,9 @@ from cnn_jax.data import catalogue, samplers, unseen_classes
 from cnn_jax.data.digits import digits
 from cnn_jax.data.generated import generated
 from cnn_jax.data.lfw_subset import lfw_subset
-from cnn_jax.losses import classification, contrastive, focal, multi_label, ranking, regression, triplet
-from cnn_jax.metrics import accuracy, confusion, retrieval
+from cnn_jax.data.pairs import digits_pairs
+from cnn_jax.losses import classification, contrastive, focal, multi_label, ranking, regression, siamese, triplet
+from cnn_jax.metrics import accuracy, confusion, retrieval, verification
 from cnn_jax.models import (
     alexnet,
     all_cnn,
@@ -112,6 +113,7 @@ DATASETS = {
     "cifar10": catalogue.cifar10,
     "cifar100": catalogue.cifar100,
     "imagenet2012": catalogue.imagenet2012,
+    "digits_pairs": digits_pairs,
     "digits_unseen": unseen_classes.digits_unseen,
     "cars196": unseen_classes.cars196,
     "cub200": unseen_classes.cub200,
@@ -159,7 +161,7 @@ AUGMENTATIONS = {
 # (key, images, <options>, axis_name=) -> Mixed(images, partners, weights)
 MIXTURES = {"mixup": augment.mixup, "cutmix": augment.cutmix, "mixup_or_cutmix": augment.mixup_or_cutmix}
 
-# (logits | embeddings | scores, targets, where=, <options>) -> [b]
+# (logits | embeddings | scores | distances, targets, where=, <options>) -> [b]
 LOSSES = {
     "softmax_cross_entropy": classification.softmax_cross_entropy,
     "poly1": classification.poly1,
@@ -181,6 +183,7 @@ LOSSES = {
     "contrastive_squared": contrastive.contrastive_squared,
     "snr_contrastive": contrastive.snr_contrastive,
     "margin_ranking": ranking.margin_ranking,
+    "siamese_contrastive": siamese.siamese_contrastive,
 }
 
 # (logits, targets, where=, <options>) -> sums and counts with .result()
@@ -190,8 +193,13 @@ METRICS = {
     "confusion": confusion.confusion,
 }
 
-# (embeddings, labels, <options>) -> float, over the whole test set
-RETRIEVAL = {"recall_at_k": retrieval.recall_at_k}
+# (embeddings | distances, labels, <options>) -> float, over the whole test set
+RETRIEVAL = {
+    "recall_at_k": retrieval.recall_at_k,
+    "roc_auc": verification.roc_auc,
+    "equal_error_rate": verification.equal_error_rate,
+    "verification_accuracy": verification.verification_accuracy,
+}
 
 # (factor, <options>) -> optax.GradientTransformation
 OPTIMIZERS = {"sgd": optim.sgd, "adamw": optim.adamw}

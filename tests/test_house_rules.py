@@ -117,7 +117,7 @@ def test_registered_functions_have_keyword_only_options_and_say_what_they_return
 def test_the_first_argument_says_what_is_read():
     for registry in (LOSSES, METRICS, RETRIEVAL):
         for function in registry.values():
-            assert reads(function) in ("logits", "embeddings", "scores")
+            assert reads(function) in ("logits", "embeddings", "scores", "distances")
 
 
 # What one calls by hand: pure functions, layers, networks.
