@@ -1,0 +1,32 @@
+"""Retrieval of birds that were never trained on: ResNet-50 by multi-similarity on CUB-200-2011.
+
+    python launch.py --experiment=cub200_resnet50_multi_similarity
+
+Unmeasured: no copy of the data was at hand. It is made of the usual parts of the field: random resized crops and flips, batches of a
+few classes with several images each, embeddings of 128; without pretrained weights, which the field starts from, it will stay below its figures.
+"""
+
+from cnn_jax.experiment import About, Experiment, Spec
+
+EXPERIMENT = Experiment(
+    name="cub200_resnet50_multi_similarity",
+    about=About(shows="retrieval of unseen birds", num_params=23_770_304, needs_network=True),
+    model=Spec("resnet50"),
+    dataset=Spec("cub200"),
+    sampler=Spec("classes_by_images", num_images=4),
+    augment=(Spec("random_resized_crop", size=224), Spec("random_flip")),
+    loss=Spec("multi_similarity"),
+    metrics=(),
+    retrieval=(Spec("recall_at_k", k=1), Spec("map_at_r")),
+    embedding_size=128,
+    optimizer=Spec("sgd", learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4),
+    schedule=Spec("warmup_cosine", warmup_steps=500),
+    batch_size=112,
+    eval_batch_size=128,
+    num_steps=10000,
+    log_every=50,
+    eval_every=1000,
+    best_by="recall_at_1",
+    precision="bfloat16",
+    workers=8,
+)

@@ -1,0 +1,34 @@
+"""The digits net by ArcFace: a classifier on the sphere, whose margin in angle makes embeddings of a digit compact.
+
+    python launch.py --experiment=digits_resnet_arcface
+
+RESULT
+"""
+
+from cnn_jax.experiment import About, Expected, Experiment, Spec
+
+EXPERIMENT = Experiment(
+    name="digits_resnet_arcface",
+    about=About(
+        shows="metric learning by classification with an angular margin",
+        num_params=315_040,
+        time="-",
+        expected=Expected(metric="recall_at_1", low=0.98),
+    ),
+    model=Spec("resnet8", width=32),
+    dataset=Spec("digits"),
+    sampler=Spec("classes_by_images", num_images=12),
+    augment=(Spec("random_shift", pixels=1),),
+    loss=Spec("arcface", margin=28.6, scale=64.0),
+    metrics=(),
+    retrieval=(Spec("recall_at_k", k=1), Spec("map_at_r")),
+    embedding_size=64,
+    optimizer=Spec("sgd", learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    schedule=Spec("warmup_cosine", warmup_steps=50),
+    batch_size=120,
+    eval_batch_size=360,
+    num_steps=500,
+    log_every=50,
+    eval_every=100,
+    best_by="map_at_r",
+)
