@@ -9,7 +9,6 @@ Needs requirements-bench.txt. Ends with status 1 if a difference is above tolera
 import collections
 import dataclasses
 import datetime
-import os
 import platform
 import sys
 import time
@@ -27,6 +26,7 @@ import torch
 
 from benchmarks import torch_activation, torch_class_losses, torch_conv, torch_counts, torch_losses, torch_norm, torch_pool
 from benchmarks.agreement import Case, Difference, between, ours_of, theirs_of
+from benchmarks.hardware import hardware
 from benchmarks.torch_pairs import EXPLAINED, NOT_HERE, PAIRS, WITHOUT
 
 PAGE = Path(__file__).parent.parent / "docs" / "against_torch.md"
@@ -197,13 +197,6 @@ def page(results: dict[str, list[Row]]) -> Iterator[str]:
         yield f"{i}. `{row.name}`{row.title.removeprefix(row.name)}. {EXPLAINED[title]}{off * same}"
     for title, column, reasons in (("Ours without a row", "ours", WITHOUT), ("torch's without a row", "torch", NOT_HERE)):
         yield from ("", f"## {title}", "", f"| {column} | why |", "|---|---|", *(f"| `{name}` | {why} |" for name, why in reasons.items()))
-
-
-def hardware() -> str:
-    """Returns the processor and its number of cores."""
-    cpu = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def main(words: list[str]) -> int:

@@ -1,0 +1,203 @@
+"""Compares every loss on embeddings that PyTorch Metric Learning has too: values, gradients, time of both, peak memory of both.
+
+    python -m benchmarks.against_pml             all, and writes docs/against_pml.md
+    python -m benchmarks.against_pml nt_xent     the rows with this in their name, and writes nothing
+
+Needs requirements-bench.txt. Ends with status 1 if a difference is above tolerance and not explained by name in metric_pairs.py.
+"""
+
+import datetime
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from benchmarks.hardware import hardware
+from benchmarks.metric_pairs import EXPLAINED, LEARNED, PAIRS, our_mean, their_mean
+
+PAGE = Path(__file__).parent.parent / "docs" / "against_pml.md"
+TOLERANCE = 1e-5  # in double precision
+# Time and memory: a batch as one trains with.
+BATCH, CLASSES, FEATURES, REPEATS = 256, 32, 128, 15
+
+
+def batch(b: int, k: int, e: int, seed: int, *, even: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Returns unit-length embeddings that lean towards their class, and labels of unequal classes (equal ones where `even`)."""
+    draw = np.random.default_rng(seed)
+    labels = np.arange(b) % k if even else np.minimum(draw.geometric(1.5 / k, b) - 1, k - 1)
+    x = draw.normal(size=(b, e)) + 0.7 * draw.normal(size=(k, e))[labels]
+    return x / np.linalg.norm(x, axis=1, keepdims=True), labels
+
+
+def ours_of(name: str):
+    """Returns (value and gradients by all floats) of ours as a compiled function of embeddings, labels and weights."""
+    if name in PAIRS:
+        return jax.jit(jax.value_and_grad(lambda x, y, w: our_mean(PAIRS[name])(x, y)))
+
+    def mean(x, y, w):
+        module = LEARNED[name].ours(int(CLASSES))
+        return module.apply({"params": w}, x, y).mean()
+
+    return jax.jit(jax.value_and_grad(mean))
+
+
+def our_weights(name: str, e: int):
+    """Returns the first weights of ours, {} for a loss without."""
+    if name in PAIRS:
+        return {}
+    module = LEARNED[name].ours(CLASSES)
+    return module.init(jax.random.key(0), jnp.zeros((2, e)), jnp.zeros(2, int))["params"]
+
+
+def theirs_of(name: str, e: int, dtype, weights=None):
+    """Returns theirs as a function of embeddings and labels, holding our weights where there are some."""
+    if name in PAIRS:
+        return their_mean(PAIRS[name])
+    pair = LEARNED[name]
+    module = pair.theirs(CLASSES, e)
+    if weights is not None:
+        (ours,) = jax.tree.leaves(weights)
+        own = getattr(module, pair.weights)
+        flat = np.asarray(ours, np.float64).reshape(-1, e)
+        with torch.no_grad():
+            own.copy_(torch.tensor(flat if own.shape == flat.shape else flat.T))
+    return module.to(dtype)
+
+
+def agreement(name: str) -> tuple[float, float]:
+    """Returns the largest differences of value and gradient over four batches in double precision, relative to the largest."""
+    values, gradients = [], []
+    with jax.enable_x64(True):
+        for seed, (b, even) in enumerate([(48, False), (64, True), (31, False), (96, False)]):
+            x, y = batch(b, CLASSES if name in LEARNED else 7, 16, seed, even=even)
+            weights = jax.tree.map(lambda w: w.astype(jnp.float64), our_weights(name, 16))
+            value, gradient = ours_of(name)(jnp.array(x), jnp.array(y), weights)
+            tx = torch.tensor(x, requires_grad=True)
+            theirs = theirs_of(name, 16, torch.float64, weights)(tx, torch.tensor(y))
+            (pulled,) = torch.autograd.grad(theirs, tx)
+            values.append(abs(float(value) - float(theirs)) / max(1, abs(float(theirs))))
+            gradients.append(np.abs(np.asarray(gradient) - pulled.numpy()).max() / max(1e-3, np.abs(pulled.numpy()).max()))
+    return max(values), max(gradients)
+
+
+def seconds(name: str) -> tuple[float, float]:
+    """Returns the median times of value and gradient, ours and theirs, taken in turns."""
+    x, y = (a.astype(t) for a, t in zip(batch(BATCH, CLASSES, FEATURES, 0, even=True), (np.float32, np.int32), strict=True))
+    ours, weights = ours_of(name), our_weights(name, FEATURES)
+    theirs, tx, ty = theirs_of(name, FEATURES, torch.float32), torch.tensor(x, requires_grad=True), torch.tensor(y).long()
+    jx, jy = jnp.array(x), jnp.array(y)
+
+    def run_ours():
+        jax.block_until_ready(ours(jx, jy, weights))
+
+    def run_theirs():
+        torch.autograd.grad(theirs(tx, ty), tx)
+
+    times: dict = {run_ours: [], run_theirs: []}
+    for function in times:
+        function()  # compiled, warm
+    for _ in range(REPEATS):
+        for function, record in times.items():
+            start = time.perf_counter()
+            function()
+            record.append(time.perf_counter() - start)
+    return statistics.median(times[run_ours]), statistics.median(times[run_theirs])
+
+
+def peak(name: str, who: str) -> float:
+    """Returns by how many bytes value and gradient of a batch raise the peak of this process, compilation of a small one before."""
+    x, y = batch(BATCH, CLASSES, FEATURES, 0, even=True)
+    small, few = x[: BATCH // 8], y[: BATCH // 8]
+    if who == "ours":
+        function, weights = ours_of(name), our_weights(name, FEATURES)
+        program = function.lower(jnp.array(x, jnp.float32), jnp.array(y, jnp.int32), weights).compile()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        jax.block_until_ready(program(jnp.array(x, jnp.float32), jnp.array(y, jnp.int32), weights))
+    else:
+        theirs = theirs_of(name, FEATURES, torch.float32)
+        tx = torch.tensor(small, dtype=torch.float32, requires_grad=True)
+        torch.autograd.grad(theirs(tx, torch.tensor(few)), tx)
+        tx = torch.tensor(x, dtype=torch.float32, requires_grad=True)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        torch.autograd.grad(theirs(tx, torch.tensor(y)), tx)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+
+
+def measured_peak(name: str, who: str) -> float:
+    """Returns `peak` of a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.against_pml", "--peak", name, who]
+    return float(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
+
+
+def row(name: str) -> dict:
+    """Returns all that is measured of one loss."""
+    value, gradient = agreement(name)
+    ours, theirs = seconds(name)
+    return {
+        "name": name, "value": value, "gradient": gradient, "ours": ours, "theirs": theirs,
+        "our_peak": measured_peak(name, "ours"), "their_peak": measured_peak(name, "theirs"),
+    }  # fmt: skip
+
+
+def page(rows: list[dict]) -> str:
+    """Returns the table as Markdown, with machine, versions and explanations."""
+    versions = ", ".join(f"{p} {version(p)}" for p in ("jax", "torch", "pytorch-metric-learning"))
+    lines = [
+        "# Losses on embeddings against PyTorch Metric Learning",
+        "",
+        f"`python -m benchmarks.against_pml`, {hardware()}, {versions}, {datetime.date.today()}.",
+        "",
+        "Differences are the largest over four random batches in double precision, relative to the largest entry; b = 31 to 96, classes of "
+        "unequal size. Time is value and gradient in float32, medians of "
+        f"{REPEATS} taken in turns, memory the rise of a process's peak, both at b = {BATCH}, {CLASSES} classes of {BATCH // CLASSES}, "
+        f"e = {FEATURES}. Ratio: theirs / ours.",
+        "",
+        "| loss | value | gradient | times faster | ours | theirs | our memory | their memory | |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    notes = [name for name in EXPLAINED if name in {r["name"] for r in rows}]
+    for r in rows:
+        note = str(notes.index(r["name"]) + 1) if r["name"] in notes else ""
+        lines.append(
+            f"| `{r['name']}` | {r['value']:.0e} | {r['gradient']:.0e} | **{r['theirs'] / r['ours']:.1f}** | {1e3 * r['ours']:.1f} ms | "
+            f"{1e3 * r['theirs']:.1f} ms | {r['our_peak'] / 1e6:.0f} MB | {r['their_peak'] / 1e6:.0f} MB | {note} |"
+        )
+    return "\n".join([*lines, "", *(f"{i}. {EXPLAINED[name]}" for i, name in enumerate(notes, 1)), ""])
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the comparison; returns the exit status."""
+    if arguments[:1] == ["--peak"]:
+        print(json.dumps(peak(*arguments[1:])))
+        return 0
+    names = [name for name in [*PAIRS, *LEARNED] if not arguments or any(a in name for a in arguments)]
+    rows = []
+    for name in names:
+        rows.append(row(name))
+        r = rows[-1]
+        agrees = max(r["value"], r["gradient"]) <= TOLERANCE
+        status = "" if agrees != (name in EXPLAINED) else "DIFFERS" if not agrees else "explained, but agrees"
+        r["failed"] = bool(status)
+        print(
+            f"{name:32} value {r['value']:.0e}  gradient {r['gradient']:.0e}  {r['theirs'] / r['ours']:6.1f} times faster "
+            f"({1e3 * r['ours']:.1f} against {1e3 * r['theirs']:.1f} ms, {r['our_peak'] / 1e6:.0f} against {r['their_peak'] / 1e6:.0f} MB)"
+            f"  {status}",
+            flush=True,
+        )
+    if not arguments:
+        PAGE.write_text(page(rows))
+        print(f"wrote {PAGE}")
+    return int(any(r["failed"] for r in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

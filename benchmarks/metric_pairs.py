@@ -1,0 +1,133 @@
+"""Our losses on embeddings beside PyTorch Metric Learning's, with the differences that are known and why they are there."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import torch
+from pytorch_metric_learning import distances, losses, miners, reducers
+
+from cnn_jax.losses import (
+    angular,
+    average_precision,
+    circle,
+    contrastive,
+    info_nce,
+    lifted_structure,
+    margin_loss,
+    multi_similarity,
+    n_pairs,
+    nca,
+    ranked_list,
+    triplet,
+    tuplet_margin,
+)
+from cnn_jax.losses import miners as our_miners
+from cnn_jax.losses.angular_margin import ArcFace, CosFace, NormalisedSoftmax, SubCentreArcFace
+from cnn_jax.losses.proxies import ProxyAnchor, ProxyNCA, SoftTriple
+
+
+class Pair(NamedTuple):
+    """Ours, f(embeddings, labels) -> [b], and theirs, which makes a module called with embeddings and labels.
+
+    `miner` makes theirs' miner; ours has its own inside. `transposed`: theirs holds class vectors as columns.
+    """
+
+    ours: Callable[..., Any]
+    theirs: Callable[[], torch.nn.Module]
+    miner: Callable[[], torch.nn.Module] | None = None
+
+
+class LearnedPair(NamedTuple):
+    """A loss with learned weights: our module, and theirs made for (classes, embedding size); the name of its weights."""
+
+    ours: Callable[[int], Any]
+    theirs: Callable[[int, int], torch.nn.Module]
+    weights: str
+
+
+def _plain(distance: torch.nn.Module, **options) -> torch.nn.Module:
+    """Their distance without normalising: the embeddings handed over are of unit length already."""
+    return type(distance)(normalize_embeddings=False, **options)
+
+
+L2 = partial(_plain, distances.LpDistance())
+TRIPLETS = triplet.triplet_margin_loss
+
+PAIRS: dict[str, Pair] = {
+    "contrastive": Pair(contrastive.contrastive, losses.ContrastiveLoss),
+    "snr_contrastive": Pair(
+        partial(contrastive.snr_contrastive, regularisation=0.0),
+        lambda: losses.ContrastiveLoss(distance=distances.SNRDistance()),
+    ),
+    "triplet_batch_all": Pair(triplet.triplet_batch_all, losses.TripletMarginLoss),
+    "triplet_margin_loss, hard": Pair(
+        partial(TRIPLETS, triplets="hard"), losses.TripletMarginLoss, lambda: miners.TripletMarginMiner(type_of_triplets="hard")
+    ),
+    "triplet_margin_loss, semi_hard": Pair(
+        partial(TRIPLETS, triplets="semi_hard"), losses.TripletMarginLoss, lambda: miners.TripletMarginMiner(type_of_triplets="semihard")
+    ),
+    "triplet_margin_loss, easy": Pair(
+        partial(TRIPLETS, triplets="easy", smooth=True),
+        lambda: losses.TripletMarginLoss(smooth_loss=True),
+        lambda: miners.TripletMarginMiner(type_of_triplets="easy"),
+    ),
+    "triplet_margin_loss, swap": Pair(partial(TRIPLETS, swap=True), lambda: losses.TripletMarginLoss(swap=True)),
+    "triplet_margin_loss, smooth": Pair(partial(TRIPLETS, smooth=True), lambda: losses.TripletMarginLoss(smooth_loss=True)),
+    "triplet_batch_hard": Pair(
+        triplet.triplet_batch_hard,
+        lambda: losses.TripletMarginLoss(margin=0.2, reducer=reducers.MeanReducer()),
+        miners.BatchHardMiner,
+    ),
+    "nt_xent": Pair(info_nce.nt_xent, losses.NTXentLoss),
+    "supervised_contrastive": Pair(info_nce.supervised_contrastive, losses.SupConLoss),
+    "multi_similarity": Pair(multi_similarity.multi_similarity, losses.MultiSimilarityLoss),
+    "multi_similarity, mined": Pair(
+        partial(multi_similarity.multi_similarity, miner=our_miners.multi_similarity),
+        losses.MultiSimilarityLoss,
+        miners.MultiSimilarityMiner,
+    ),
+    "circle": Pair(circle.circle, losses.CircleLoss),
+    "margin_loss": Pair(margin_loss.margin_loss, losses.MarginLoss),
+    "lifted_structure": Pair(lifted_structure.lifted_structure, losses.LiftedStructureLoss),
+    "generalised_lifted_structure": Pair(lifted_structure.generalised_lifted_structure, losses.GeneralizedLiftedStructureLoss),
+    "angular": Pair(angular.angular, losses.AngularLoss),
+    "tuplet_margin": Pair(tuplet_margin.tuplet_margin, losses.TupletMarginLoss),
+    "n_pairs": Pair(n_pairs.n_pairs, losses.NPairsLoss),
+    "fast_ap": Pair(average_precision.fast_ap, losses.FastAPLoss),
+    "smooth_ap": Pair(average_precision.smooth_ap, losses.SmoothAPLoss),
+    "ranked_list": Pair(ranked_list.ranked_list, lambda: losses.RankedListLoss(margin=0.4, Tn=10)),
+    "nca": Pair(nca.nca, losses.NCALoss),
+    "contrastive, pair_margin": Pair(
+        partial(contrastive.contrastive, miner=our_miners.pair_margin), losses.ContrastiveLoss, miners.PairMarginMiner
+    ),
+}
+
+LEARNED: dict[str, LearnedPair] = {
+    "ArcFace": LearnedPair(ArcFace, losses.ArcFaceLoss, "W"),
+    "CosFace": LearnedPair(CosFace, losses.CosFaceLoss, "W"),
+    "NormalisedSoftmax": LearnedPair(NormalisedSoftmax, losses.NormalizedSoftmaxLoss, "W"),
+    "SubCentreArcFace": LearnedPair(SubCentreArcFace, losses.SubCenterArcFaceLoss, "W"),
+    "ProxyNCA": LearnedPair(ProxyNCA, losses.ProxyNCALoss, "proxies"),
+    "ProxyAnchor": LearnedPair(ProxyAnchor, losses.ProxyAnchorLoss, "proxies"),
+    "SoftTriple": LearnedPair(SoftTriple, losses.SoftTripleLoss, "fc"),
+}
+
+EXPLAINED: dict[str, str] = {}
+"""Rows that differ by more than 1e-5 in double precision, and why."""
+
+
+def their_mean(pair: Pair) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Returns theirs as one function of embeddings and labels."""
+    loss_fn, miner = pair.theirs(), pair.miner() if pair.miner else None
+
+    def mean(embeddings, labels):
+        return loss_fn(embeddings, labels, miner(embeddings, labels)) if miner else loss_fn(embeddings, labels)
+
+    return mean
+
+
+def our_mean(pair: Pair) -> Callable[[Any, Any], Any]:
+    """Returns ours as one function of embeddings and labels."""
+    return lambda embeddings, labels: jnp.mean(pair.ours(embeddings, labels))
