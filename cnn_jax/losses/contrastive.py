@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float
 from cnn_jax.losses.batch_pairs import pair_masks, read_batch, spread_mean
 from cnn_jax.losses.explicit_pairs import contrastive_pair
 from cnn_jax.ops.distance import euclidean_distances
+from cnn_jax.ops.precision import result_type
 
 
 def contrastive(
@@ -29,4 +30,4 @@ def contrastive(
     positives, negatives = pair_masks(labels, where)
     losses = contrastive_pair(distances, positives, margin=margin)
     values = sum(spread_mean(jnp.where(mask, losses, 0).sum(1), mask.sum(1), where) for mask in (positives, negatives))
-    return values.astype(embeddings.dtype)
+    return values.astype(result_type(embeddings))

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from cnn_jax.losses.batch_pairs import pair_masks, read_batch, spread_mean
 from cnn_jax.ops.distance import euclidean_distances
+from cnn_jax.ops.precision import result_type
 
 
 def triplet_batch_hard(
@@ -31,7 +32,7 @@ def triplet_batch_hard(
     nearest = jnp.min(distances, axis=1, where=negatives, initial=jnp.inf)
     valid = positives.any(1) & negatives.any(1)
     losses = jnp.maximum(farthest - jnp.where(valid, nearest, 0) + margin, 0)
-    return spread_mean(jnp.where(valid, losses, 0), valid, where).astype(embeddings.dtype)
+    return spread_mean(jnp.where(valid, losses, 0), valid, where).astype(result_type(embeddings))
 
 
 def triplet_batch_all(
@@ -55,7 +56,7 @@ def triplet_batch_all(
     positives, negatives = pair_masks(labels, where)
     losses = jnp.maximum(distances[:, :, None] - distances[:, None, :] + margin, 0)
     losses = jnp.where(positives[:, :, None] & negatives[:, None, :], losses, 0)
-    return spread_mean(losses.sum((1, 2)), (losses > 0).sum((1, 2)), where).astype(embeddings.dtype)
+    return spread_mean(losses.sum((1, 2)), (losses > 0).sum((1, 2)), where).astype(result_type(embeddings))
 
 
 def triplet_semi_hard(
@@ -84,4 +85,4 @@ def triplet_semi_hard(
     chosen = jnp.where(has_farther, jnp.where(has_farther, nearest, 0), farthest[:, None])
     valid = positives & negatives.any(1, keepdims=True)
     losses = jnp.where(valid, jnp.maximum(distances - chosen + margin, 0), 0)
-    return spread_mean(losses.sum(1), valid.sum(1), where).astype(embeddings.dtype)
+    return spread_mean(losses.sum(1), valid.sum(1), where).astype(result_type(embeddings))
