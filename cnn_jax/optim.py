@@ -72,7 +72,8 @@ def piecewise(
         raise ValueError(f"drops={drops!r} must be a tuple of shares of num_steps, each at least 0 and less than 1")
     for share in drops:
         _check_range("drops", share, 0, 1)
-    bounds = {round(share * num_steps) - warmup_steps: drop_factor for share in drops}
+    at = [round(share * num_steps) - warmup_steps for share in drops]
+    bounds = {step: drop_factor ** at.count(step) for step in at}  # two that fall on one update drop twice
     return _after_warmup(warmup_steps, optax.piecewise_constant_schedule(1.0, bounds))
 
 
