@@ -93,7 +93,7 @@ def run(argv: list[str]) -> None:
             f"Stray argument {argv[1]!r}: everything is a flag. Write --experiment=NAME, --set key=value, --mode=MODE; see --help."
         )
     idle = not any(flags.FLAGS[f.name].present for f in OURS)
-    mode = _MODE.value or ("list" if idle else "train")
+    mode = ("list" if idle else "train") if _MODE.value is None else _MODE.value
     if mode not in MODES:
         raise unknown("--mode", mode, MODES)
     if _EXPERIMENT.value is not None and _EXPERIMENT.value not in EXPERIMENTS:
@@ -104,6 +104,11 @@ def run(argv: list[str]) -> None:
         if flags.FLAGS[flag.name].present and flag.name not in ("mode", *_READ_BY[mode]):
             modes = [name for name, read in _READ_BY.items() if flag.name in read]
             raise UserError(f"--{flag.name} belongs to --mode={' or --mode='.join(modes)}; it means nothing in --mode={mode}.")
+    for flag in (_WORKDIR, _INPUT, _LAYER, _IMAGE, _OUTPUT):
+        if flag.value is not None and not flag.value.strip():
+            raise UserError(f"--{flag.name}= is empty. Give it a value, or leave it out. {flags.FLAGS[flag.name].help}")
+    if _NUM_DEVICES.value is not None and _NUM_DEVICES.value < 1:
+        raise UserError(f"--num_devices={_NUM_DEVICES.value} must be at least 1. Leave the flag out to use all devices.")
     MODES[mode]()
 
 
@@ -211,6 +216,12 @@ def _model_chosen() -> tuple[Experiment, None]:
             raise UserError(f"--{flag.name} means nothing for a bare --model; it belongs to an experiment or a run.")
     if _MODEL.value not in MODELS:
         raise unknown("--model", _MODEL.value, MODELS)
+    for assignment in _SET.value:
+        if assignment.partition("=")[0].strip() in ("model", "dataset", "dataset.shape", "dataset.train_shape"):
+            raise UserError(
+                f"--set {assignment} contradicts --model={_MODEL.value}, which names the network, its images being of --input's shape. "
+                f"Write --model=NAME --input=224x224x3 --set model.option=value, or leave --model out for an experiment's."
+            )
     text = _INPUT.value or "224x224x3"
     parts = text.lower().replace("×", "x").split("x")
     if len(parts) != 3 or not all(part.isdigit() and 1 <= int(part) <= 8192 for part in parts):
@@ -227,6 +238,8 @@ def _run_or_experiment():
     """The experiment of a workdir with its trained variables, or a registered one and None."""
     if _INPUT.value is not None:
         raise UserError(f"--input={_INPUT.value} needs --model=NAME; an experiment's images have the shape of its data.")
+    if _WORKDIR.value is None and _STEP.value is not None:
+        raise UserError(f"--step={_STEP.value} needs --workdir=FOLDER, the run whose checkpoint it is. Leave it out for a new network.")
     if _WORKDIR.value is None:
         return _chosen()[0], None
     from cnn_jax.evaluate import restored

@@ -1,6 +1,7 @@
 """A network taken apart: one row a layer, with shapes, counts, costs and what it sees of the input. Computes no numbers."""
 
 import math
+import reprlib
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from cnn_jax.errors import nearest
 from cnn_jax.field_rules import Along, Field
 from cnn_jax.layers import Conv, ConvTranspose
 from cnn_jax.ops import adaptive_pool, blur_pool, pool
+from cnn_jax.ops.arguments import check_each_axis
 from cnn_jax.ops.arithmetic import real_taps
 from cnn_jax.ops.padding import explicit_padding, per_axis
 from cnn_jax.receptive_field import Record, trace_fields
@@ -65,7 +67,7 @@ def anatomy(model: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
     """Returns the model's layers in the order they are computed at inference, for one example of `input_shape` [*space, c].
 
     Raises:
-      ValueError: the model does not take inputs of that shape.
+      ValueError: the model is no Linen module, or does not take inputs of that shape.
 
     >>> from cnn_jax.models.lenet import LeNet5Modern
     >>> [(layer.path, layer.num_params) for layer in anatomy(LeNet5Modern(num_outputs=10), (32, 32, 1))][:4]
@@ -83,7 +85,7 @@ def field_of(model: nn.Module, input_shape: tuple[int, ...], path: str) -> tuple
       path: of a module, such as "stage2_block1/conv1".
 
     Raises:
-      ValueError: the model has no module of that path; offers the nearest, then all.
+      ValueError: the model has no module of that path (offers the nearest, then all); else as `anatomy`.
 
     >>> from cnn_jax.models.lenet import LeNet5
     >>> [along.size for along in field_of(LeNet5(num_outputs=10), (32, 32, 1), "c3")]
@@ -94,12 +96,15 @@ def field_of(model: nn.Module, input_shape: tuple[int, ...], path: str) -> tuple
         if record.primitive == "name" and "/".join(_call_of(record, calls).path) == path and record.field is not None:
             return tuple(sorted((a for a in record.field.axes if a), key=lambda a: a.space))
     known = list(dict.fromkeys("/".join(call.path) for call in calls if call.path))
-    close = nearest(path, known)
+    close = nearest(str(path), known)
     raise ValueError(f"the model has no layer {path!r}{f' (did you mean {close[0]}?)' if close else ''}; it has {', '.join(known)}")
 
 
 def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[list[Record], list[_Call], PyTree]:
     """The operations of a forward pass, the modules whose outputs are marked among them, and the parameters' shapes."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model={reprlib.repr(model)} must be a Linen module, such as resnet8(num_outputs=10)")
+    check_each_axis("input_shape", input_shape)
     images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
     calls: list[_Call] = []

@@ -18,7 +18,7 @@ def nearest(word: str, allowed: Iterable[str]) -> list[str]:
     """
     allowed = list(allowed)
     close = difflib.get_close_matches(word, allowed, n=3, cutoff=0.6)
-    return close or [name for name in allowed if word.lower() in name.lower()][:3]
+    return close or [name for name in allowed if word and word.lower() in name.lower()][:3]
 
 
 def unknown(kind: str, word: str, allowed: Iterable[str], way_out: str = "") -> UserError:

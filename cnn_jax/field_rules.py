@@ -219,7 +219,8 @@ def _slice(eqn, seen, shape) -> Field:
 def _pad(eqn, seen, shape) -> Field:
     if seen[0] is None:
         return sees_all(eqn, seen, shape)
-    rows = zip(seen[0].axes, eqn.params["padding_config"], strict=True)
+    # jnp.pad leaves NumPy's integers there, which JSON does not know.
+    rows = zip(seen[0].axes, (map(int, pads) for pads in eqn.params["padding_config"]), strict=True)
     return Field(tuple(a and _window(a, 1, 1, low, 1, between + 1) for a, (low, _, between) in rows), seen[0].fixed)
 
 

@@ -235,7 +235,7 @@ def _middle(shape) -> tuple[int, ...]:
 
 
 def _check(name: str, value: float, least: float = 0) -> None:
-    check_number(name, value, lambda v: least <= v < math.inf, f"at least {least}")
+    check_number(name, value, lambda v: least <= v < math.inf, f"at least {least} and finite")
 
 
 def _check_shape(shape) -> None:

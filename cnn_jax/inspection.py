@@ -50,7 +50,11 @@ def inspect(
     except ValueError as error:
         raise UserError(f"--layer={layer}: {error}.") from None
     if len(along) != len(input_shape) - 1:
-        raise UserError(f"--layer={layer} has no spatial axes left. Choose one of {', '.join(x.path for x in layers if x.field)}.")
+        windowed = ", ".join(x.path for x in layers if x.field)
+        if not windowed:
+            seen = f"Every layer of {name} sees all of a {times(input_shape)} input, as after resizing"
+            raise UserError(f"{seen}. Use --model=NAME with another --input.")
+        raise UserError(f"--layer={layer} has no spatial axes left. Choose one of {windowed}.")
     state = "trained" if variables is not None else "as initialised"
     field, centre = _measure(model, variables, input_shape, layer, along)
     theoretical, effective = tuple(a.size for a in along), effective_size(field, centre)

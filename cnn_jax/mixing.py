@@ -97,7 +97,11 @@ def mixed_loss(loss_fn: LossFn) -> LossFn:
 def of_own_target(metric_fn: MetricFn) -> MetricFn:
     """Returns the metric against the examples' own targets.
 
+    Raises:
+      ValueError: `metric_fn` is no function.
+
     >>> of_own_target(lambda outputs, targets, *, where: targets)(None, MixedTargets("own", "partner", 0.75))
     'own'
     """
+    check_function("metric_fn", metric_fn, "a metric of outputs and targets")
     return lambda outputs, targets, *, where=None: metric_fn(outputs, targets.own, where=where)

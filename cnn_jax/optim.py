@@ -1,11 +1,13 @@
 """Optimizers, learning-rate schedules, the weight-decay mask and the moving average of a state."""
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from cnn_jax.ops.arguments import check_flag, check_function, check_number, check_whole, is_several
 from cnn_jax.types import PyTree
 
 Factor = Callable[[jax.typing.ArrayLike], jax.Array]
@@ -15,22 +17,33 @@ Factor = Callable[[jax.typing.ArrayLike], jax.Array]
 def constant(num_steps: int) -> Factor:
     """Returns the factor 1 throughout.
 
+    Raises:
+      ValueError: num_steps is below 1.
+
     >>> float(constant(10)(3))
     1.0
     """
-    del num_steps
+    check_whole("num_steps", num_steps)
     return lambda step: jnp.ones(())
 
 
 def warmup_cosine(num_steps: int, *, warmup_steps: int = 0, end_factor: float = 0.0) -> Factor:
     """Returns a linear rise from 0 to 1 over `warmup_steps`, then half a cosine down to `end_factor` at `num_steps`.
 
+    Args:
+      warmup_steps: at least 0; all of `num_steps` where it is more.
+      end_factor: from 0 to 1.
+
+    Raises:
+      ValueError: one of them is out of its range.
+
     Reference: Loshchilov & Hutter, "SGDR", 2016; Goyal et al. 2017 for the warm-up.
 
     >>> [round(float(warmup_cosine(10, warmup_steps=2)(step)), 3) for step in (0, 1, 2, 6, 10)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    warmup_steps = min(warmup_steps, num_steps)
+    warmup_steps = _checked_warmup(num_steps, warmup_steps)
+    _check_share("end_factor", end_factor)
     falling = optax.cosine_decay_schedule(1.0, max(num_steps - warmup_steps, 1), alpha=end_factor)
     return _after_warmup(warmup_steps, falling)
 
@@ -42,21 +55,32 @@ def piecewise(
 
     Args:
       drops: from 0, below 1.
+      drop_factor: from 0 to 1.
       warmup_steps: updates in which the factor rises from 0 to 1.
 
     Raises:
-      ValueError: one of the drops lies outside [0, 1).
+      ValueError: one of them is out of its range.
 
     Reference: torch's MultiStepLR, whose milestones are counted in epochs.
 
     >>> [round(float(piecewise(8)(step)), 3) for step in (0, 4, 6)]
     [1.0, 0.1, 0.01]
     """
-    warmup_steps = min(warmup_steps, num_steps)
+    warmup_steps = _checked_warmup(num_steps, warmup_steps)
+    _check_share("drop_factor", drop_factor)
+    if not is_several(drops):
+        raise ValueError(f"drops={drops!r} must be a tuple of shares of num_steps, each at least 0 and less than 1")
     for share in drops:
         _check_range("drops", share, 0, 1)
-    bounds = {round(share * num_steps) - warmup_steps: drop_factor for share in drops}
+    at = [round(share * num_steps) - warmup_steps for share in drops]
+    bounds = {step: drop_factor ** at.count(step) for step in at}  # two that fall on one update drop twice
     return _after_warmup(warmup_steps, optax.piecewise_constant_schedule(1.0, bounds))
+
+
+def _checked_warmup(num_steps: int, warmup_steps: int) -> int:
+    check_whole("num_steps", num_steps)
+    check_whole("warmup_steps", warmup_steps, least=0)
+    return min(warmup_steps, num_steps)
 
 
 def _after_warmup(warmup_steps: int, then: Factor) -> Factor:
@@ -87,8 +111,10 @@ def sgd(
     >>> tx.update({"kernel": jnp.full(1, 3.0)}, tx.init(w), w)[0]["kernel"].tolist()
     [-1.5]
     """
+    _check_factor(factor)
     _check_range("learning_rate", learning_rate, 0)
     _check_range("momentum", momentum, 0, 1)
+    check_flag("nesterov", nesterov)
     _check_range("weight_decay", weight_decay, 0)
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask=kernels_only),
@@ -111,7 +137,7 @@ def adamw(
       factor: of the learning rate, by update.
       learning_rate, weight_decay: not negative.
       b1, b2: from 0, below 1.
-      epsilon: added to the root of the second moment.
+      epsilon: added to the root of the second moment; not negative.
 
     Raises:
       ValueError: one of them is out of its range.
@@ -122,17 +148,27 @@ def adamw(
     >>> round(tx.update({"kernel": jnp.full(1, 3.0)}, tx.init(w), w)[0]["kernel"].item(), 4)  # the first step has the learning rate's size
     -0.5
     """
+    _check_factor(factor)
     _check_range("learning_rate", learning_rate, 0)
     _check_range("b1", b1, 0, 1)
     _check_range("b2", b2, 0, 1)
+    _check_range("epsilon", epsilon, 0)
     _check_range("weight_decay", weight_decay, 0)
     lr = lambda step: learning_rate * factor(step)
     return optax.adamw(lr, b1=b1, b2=b2, eps=epsilon, weight_decay=weight_decay, mask=kernels_only)
 
 
-def _check_range(name: str, value: float, low: float, below: float = float("inf")) -> None:
-    if not low <= value < below:
-        raise ValueError(f"{name}={value} must be at least {low:g}" + (f" and less than {below:g}" if below < float("inf") else ""))
+def _check_factor(factor: Factor) -> None:
+    check_function("factor", factor, "a schedule: a function update -> factor, such as constant(num_steps)")
+
+
+def _check_range(name: str, value: float, low: float, below: float = math.inf) -> None:
+    rule = f"at least {low:g} and " + ("finite" if below == math.inf else f"less than {below:g}")
+    check_number(name, value, lambda v: low <= v < below, rule)
+
+
+def _check_share(name: str, value: float) -> None:
+    check_number(name, value, lambda v: 0 <= v <= 1, "from 0 to 1")
 
 
 def clipped(tx: optax.GradientTransformation, max_norm: float | None) -> optax.GradientTransformation:
@@ -143,12 +179,17 @@ def clipped(tx: optax.GradientTransformation, max_norm: float | None) -> optax.G
     Args:
       max_norm: positive.
 
+    Raises:
+      ValueError: max_norm is not positive and finite.
+
     Reference: Pascanu et al., "On the difficulty of training recurrent neural networks", 2013.
 
     >>> tx, g = clipped(optax.identity(), 1.0), jnp.array([3.0, 4.0])
     >>> [round(x, 4) for x in tx.update(g, tx.init(g))[0].tolist()]
     [0.6, 0.8]
     """
+    if max_norm is not None:
+        check_number("max_norm", max_norm, lambda v: 0 < v < math.inf, "positive and finite, or None")
     return optax.chain(optax.identity() if max_norm is None else optax.clip_by_global_norm(max_norm), tx)
 
 
@@ -169,9 +210,13 @@ def moving_average(decay: float) -> Callable[[PyTree, PyTree, jax.Array], PyTree
     Args:
       decay: from 0 to 1.
 
+    Raises:
+      ValueError: it is outside.
+
     >>> float(moving_average(0.5)(0.0, 1.0, jnp.array(100)))
     0.5
     """
+    _check_share("decay", decay)
 
     def update(average: PyTree, new: PyTree, step: jax.Array) -> PyTree:
         d = jnp.minimum(decay, (1 + step) / (10 + step))

@@ -152,6 +152,11 @@ def test_lenet5_has_the_papers_counts():
     assert rows["c5"].field == (32, 32)
 
 
+def test_fields_behind_numpys_padding_are_plain_numbers():
+    c1 = anatomy(LeNet5(num_outputs=10), (28, 28, 1))[0]
+    assert json.loads(json.dumps([c1.field, c1.start])) == [[5, 5], [-2, -2]]
+
+
 @pytest.mark.parametrize("padding", [0, 1])
 def test_costs_equal_what_the_compiler_counts(padding):
     """XLA leaves out multiply-adds on padding, as `connections` does; without padding both counts agree with it."""

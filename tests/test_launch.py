@@ -1,4 +1,4 @@
-"""launch.py as a user types it: what it prints, and thirty mistakes that must not show a traceback or touch anything."""
+"""launch.py as a user types it: what it prints, and the mistakes that must not show a traceback or touch anything."""
 
 import dataclasses
 import json
@@ -90,7 +90,7 @@ def snapshot(folder):
     return {p.relative_to(folder): (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else None) for p in folder.rglob("*")}
 
 
-T, INSPECT, KERNELS = "--experiment=digits_resnet", "--mode=inspect", "--mode=kernels"
+T, INSPECT, KERNELS, BARE = "--experiment=digits_resnet", "--mode=inspect", "--mode=kernels", "--model=resnet8"
 SET_TRIPLET = ["--set", "loss=triplet_batch_all", "--set", "metrics=", "--set", "best_by=loss"]
 MISTAKES = {
     # what is typed: what the message must say
@@ -120,7 +120,7 @@ MISTAKES = {
     "best by something unmeasured": ([T, "--set", "best_by=recall"], "best_by"),
     "impossible average": ([T, "--set", "ema_decay=1.5"], "between 0 and 1"),
     "more devices than there are": ([T, "--num_devices=1000"], "at most|has 4"),
-    "no devices": ([T, "--num_devices=0"], "at least 1|has 4"),
+    "no devices": ([T, "--num_devices=0"], "--num_devices=0 must be at least 1. Leave the flag out"),
     "batch that devices cannot share": ([T, "--set", "batch_size=9", "--num_devices=2"], "multiple of 2"),
     "crop that does not fit": ([T, "--set", "augment=random_resized_crop", "--set", "augment.0.size=16"], "Make them agree"),
     "option that is missing": ([T, "--set", "augment=random_resized_crop"], "needs size"),
@@ -162,11 +162,29 @@ MISTAKES = {
     "input without pixels": ([INSPECT, "--model=resnet18", "--input=0x224x3"], "each from 1 to 8192"),
     "input too small": ([INSPECT, "--model=inception_v3", "--input=32x32x3"], "75"),
     "option of an inspected model": ([INSPECT, "--model=resnet18", "--set", "model.stem=big"], "imagenet"),
+    "input that is resized": ([INSPECT, "--model=lenet5", "--input=9x9x1"], "sees all of a 9×9×1 input, .* another --input"),
     "layer that is not there": ([INSPECT, "--model=resnet8", "--input=16x16x1", "--layer=stage1"], "stage1_block1"),
     "inspection of nothing": ([INSPECT, "--workdir={tmp}/nowhere"], "There is no folder"),
     "inspection into a file": ([INSPECT, "--model=resnet8", "--input=16x16x1", "--output={tmp}/file"], "{tmp}/file cannot be written"),
     "input without a model": ([INSPECT, T, "--input=32x32x3"], "needs --model"),
     "seed of a bare model": ([INSPECT, "--model=resnet18", "--seed=3"], "means nothing for a bare --model"),
+    "step of no run": ([INSPECT, T, "--step=3"], "--step=3 needs --workdir=FOLDER"),
+    "another network for a bare model": ([INSPECT, BARE, "--set", "model=lenet5"], "contradicts --model=resnet8.*--set model.option=value"),
+    "data for a bare model": ([INSPECT, BARE, "--set", "dataset=digits"], "--set dataset=digits contradicts --model.*--input=224x224x3"),
+    "shape for a bare model": ([INSPECT, BARE, "--set", "dataset.shape=3,3,1"], "contradicts --model.*--input=224x224x3"),
+    "empty workdir": ([T, "--tiny", "--workdir="], "--workdir= is empty. .*leave it out. Folder of the run; default runs/<experiment>"),
+    "empty workdir to evaluate": (["--mode=evaluate", "--workdir= "], "--workdir= is empty"),
+    "empty experiment": (["--experiment="], "Unknown experiment ''. Known: digits_resnet"),
+    "empty setting": ([T, "--set="], "--set '' is not of the form key=value. Write --set batch_size=64"),
+    "empty mode": (["--mode="], "Unknown --mode ''. Known: train, evaluate"),
+    "empty parallel mode": ([T, "--parallel="], "Unknown --parallel ''. Known: jit, pmap"),
+    "empty model": ([INSPECT, "--model="], "Unknown --model ''. Known: lenet5"),
+    "empty input": ([INSPECT, BARE, "--input="], "--input= is empty. .*default 224x224x3"),
+    "empty layer": ([INSPECT, BARE, "--layer="], "--layer= is empty. .*default the last"),
+    "empty output": ([KERNELS, "--output="], "--output= is empty. .*Default in runs/"),
+    "empty image": ([KERNELS, "--image="], "--image= is empty. .*picture by name, or a file"),
+    "empty border": ([KERNELS, "--border="], "Unknown --border ''. Known: zeros, reflect"),
+    "no devices to describe": ([T, "--mode=describe", "--num_devices=0"], "--num_devices=0 must be at least 1. Leave the flag out"),
     "experiment of a kernel sheet": ([KERNELS, T], "--experiment belongs to --mode=train"),
     "unknown picture": ([KERNELS, "--image=chelsae"], "chelsea"),
     "picture that is none": ([KERNELS, "--image={tmp}/file"], "file"),
@@ -201,7 +219,8 @@ def places(tmp_path_factory, run):
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistake_gets_a_message_and_changes_nothing(mistake, places, tmp_path, run, capsys):
+def test_mistake_gets_a_message_and_changes_nothing(mistake, places, tmp_path, run, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the default workdir would be
     arguments, expected = MISTAKES[mistake]
     arguments = [a.format(**places) for a in arguments]
     trains = not any(a.startswith("--workdir") or a in (INSPECT, KERNELS) for a in arguments)
@@ -214,7 +233,7 @@ def test_mistake_gets_a_message_and_changes_nothing(mistake, places, tmp_path, r
     assert "Traceback" not in captured.err + captured.out
     assert len(captured.err) < 1500
     assert snapshot(Path(places["tmp"])) | snapshot(run) == before
-    assert not (tmp_path / "new").exists()
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("mistake", ["unknown experiment", "unknown flag", "unknown option", "data that are not there"])

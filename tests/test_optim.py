@@ -70,3 +70,8 @@ def test_moving_average_forgets_the_start():
     for step in range(200):
         average = update(average, jnp.array(1.0), jnp.array(step))
     assert abs(average - 1) < 1e-3
+
+
+def test_two_drops_that_fall_on_one_update_drop_twice():
+    factor = piecewise(4, drops=(0.5, 0.6), drop_factor=0.1)
+    assert [round(float(factor(step)), 3) for step in range(4)] == [1.0, 1.0, 0.01, 0.01]

@@ -8,6 +8,7 @@ from cnn_jax.losses.comparison import Comparison, Miner, References, compare, di
 from cnn_jax.losses.explicit_pairs import contrastive_pair
 from cnn_jax.ops.arguments import check_number
 from cnn_jax.ops.distance import DistanceName
+from cnn_jax.ops.precision import result_type
 
 
 def contrastive(
@@ -38,7 +39,7 @@ def contrastive(
         check_margin(margin, name)
     comparison = compare(embeddings, labels, where, references, miner)
     values = _contrasted(comparison, distances_of(comparison, distance), positive_margin, negative_margin)
-    return values.astype(embeddings.dtype)
+    return values.astype(result_type(embeddings))
 
 
 def contrastive_squared(
@@ -69,7 +70,7 @@ def contrastive_squared(
     values = sum(
         spread_mean(weigh(losses, weights).sum(1), weights.sum(1), where) for weights in (comparison.positives, comparison.negatives)
     )
-    return values.astype(embeddings.dtype)
+    return values.astype(result_type(embeddings))
 
 
 def snr_contrastive(
@@ -99,7 +100,7 @@ def snr_contrastive(
     check_number("regularisation", regularisation, lambda v: 0 <= v < float("inf"), "finite and not negative")
     comparison = compare(embeddings, labels, where, references, miner)
     values = _contrasted(comparison, distances_of(comparison, "snr"), positive_margin, negative_margin)
-    return (values + regularisation * jnp.abs(comparison.anchors.sum(1))).astype(embeddings.dtype)
+    return (values + regularisation * jnp.abs(comparison.anchors.sum(1))).astype(result_type(embeddings))
 
 
 def _contrasted(comparison: Comparison, distances: Array, positive_margin: float, negative_margin: float) -> Array:

@@ -11,6 +11,7 @@ from cnn_jax.losses.checks import check_log_probabilities, check_rows, check_sam
 from cnn_jax.losses.classification import softmax_cross_entropy
 from cnn_jax.losses.examples import hide, per_example, read
 from cnn_jax.ops.arguments import check_flag, check_number
+from cnn_jax.ops.precision import result_type
 
 
 def kl_divergence(
@@ -108,4 +109,4 @@ def distillation(
     log_p, log_t = jax.nn.log_softmax(student / temperature), jax.nn.log_softmax(teacher / temperature)
     soft = temperature**2 * kl_divergence(log_p, log_t, where=where, log_target=True)
     hard = softmax_cross_entropy(student, labels, where=where, ignore_index=None)
-    return (weight * soft + (1 - weight) * hard).astype(logits.dtype)
+    return (weight * soft + (1 - weight) * hard).astype(result_type(logits))

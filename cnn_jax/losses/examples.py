@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from cnn_jax.ops.arguments import check_array
+from cnn_jax.ops.precision import result_type, widened
 
 
 def hide(x: Array, where: Array | None, *, fill: float = 0.0) -> Array:
@@ -42,7 +43,7 @@ def read(name: str, outputs: Array, where: Array | None = None) -> Float[Array, 
     check_array(name, outputs)
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         raise ValueError(f"{name} {list(outputs.shape)} ({outputs.dtype}) must be floats")
-    return hide(outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32)), where)
+    return hide(widened(outputs), where)
 
 
 def per_example(
@@ -67,4 +68,4 @@ def per_example(
         values = values.sum(rest) / jnp.maximum(counts.sum(rest), 1) if rest else values
     elif rest:
         values = values.mean(rest)
-    return hide(values, where).astype(like.dtype)
+    return hide(values, where).astype(result_type(like))

@@ -14,6 +14,7 @@ from cnn_jax.losses.checks import check_margin, check_rows, check_same_shape, de
 from cnn_jax.losses.examples import hide, per_example, read
 from cnn_jax.losses.row_distances import row_cosines
 from cnn_jax.ops.arguments import check_array, check_number, check_values
+from cnn_jax.ops.precision import result_type
 
 
 def contrastive_pair(
@@ -121,7 +122,7 @@ def margin_ranking_pair(
         raise ValueError(f"{shown} must have shapes that broadcast") from None
     ahead = hide(jnp.broadcast_to(read("first", first) - read("second", second), shape), where)
     sign = signs("order", hide(jnp.broadcast_to(order, shape), where, fill=1.0), ahead.dtype)
-    return hide(jnp.maximum(-sign * ahead + margin, 0), where).astype(first.dtype)
+    return hide(jnp.maximum(-sign * ahead + margin, 0), where).astype(result_type(first))
 
 
 def _by_sign(t: Array, similar: Array, dissimilar: Array) -> Array:

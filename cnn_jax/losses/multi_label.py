@@ -16,6 +16,7 @@ from cnn_jax.losses.examples import hide, per_example, read
 from cnn_jax.losses.focal import focus
 from cnn_jax.losses.labelled import labelled
 from cnn_jax.ops.arguments import check_number
+from cnn_jax.ops.precision import result_type
 
 
 def sigmoid_cross_entropy(
@@ -53,7 +54,7 @@ def sigmoid_cross_entropy(
     targets = jnp.where(index[:, None] < k, (classes == index[:, None]).astype(z.dtype), jnp.nan)
     targets = targets * (1 - smoothing) + smoothing / k
     mean = binary_cross_entropy_with_logits(z, targets, where=where, pos_weight=pos_weight, class_weights=class_weights)
-    return (mean * k).astype(logits.dtype)
+    return (mean * k).astype(result_type(logits))
 
 
 def multi_label_soft_margin(

@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float
 from cnn_jax.losses.checks import check_margin, check_rows, check_same_shape
 from cnn_jax.losses.comparison import spread_mean
 from cnn_jax.losses.examples import read
+from cnn_jax.ops.precision import result_type
 
 
 def margin_ranking(
@@ -35,4 +36,4 @@ def margin_ranking(
     if where is not None:
         ordered &= where[:, None] & where[None, :]
     losses = jnp.maximum(margin - (s[:, None] - s[None, :]), 0)
-    return spread_mean(jnp.where(ordered, losses, 0).sum(1), ordered.sum(1), where).astype(scores.dtype)
+    return spread_mean(jnp.where(ordered, losses, 0).sum(1), ordered.sum(1), where).astype(result_type(scores))

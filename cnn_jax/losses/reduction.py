@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from cnn_jax.losses.examples import hide, read
 from cnn_jax.ops.arguments import check_array, check_values
+from cnn_jax.ops.precision import result_type
 
 
 def reduce(
@@ -43,12 +44,12 @@ def reduce(
         weights = hide(weights, where)
         check_values("weights", weights, lambda w: (w >= 0) & np.isfinite(w), "not negative, and finite")
     if how == "sum":
-        return total.astype(per_example.dtype)
+        return total.astype(result_type(per_example))
     if weights is None:
         count = per_example.size if where is None else where.sum()
-        return (total / jnp.maximum(count, 1)).astype(per_example.dtype)
+        return (total / jnp.maximum(count, 1)).astype(result_type(per_example))
     divisor = weights.astype(jnp.promote_types(weights.dtype, jnp.float32)).sum()
-    return jnp.where(divisor > 0, total / jnp.where(divisor > 0, divisor, 1), 0).astype(per_example.dtype)
+    return jnp.where(divisor > 0, total / jnp.where(divisor > 0, divisor, 1), 0).astype(result_type(per_example))
 
 
 def masked_mean(values: Float[Array, "b"], where: Bool[Array, "b"] | None = None) -> Float[Array, ""]:

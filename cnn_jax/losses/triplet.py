@@ -17,6 +17,7 @@ from cnn_jax.losses.each_positive import at, sum_over_positives
 from cnn_jax.losses.triplet_sums import hinge_sums
 from cnn_jax.ops.arguments import check_flag, check_word
 from cnn_jax.ops.distance import DistanceName, distance_by_name
+from cnn_jax.ops.precision import result_type
 
 TripletKind = Literal["all", "violating", "hard", "semi_hard", "easy"]
 _KINDS = ("all", "violating", "hard", "semi_hard", "easy")
@@ -47,7 +48,7 @@ def triplet_batch_all(
     check_margin(margin)
     comparison = compare(embeddings, labels, where, references, miner)
     sums, counts = hinge_sums(distances_of(comparison, distance), comparison.positives, comparison.negatives, margin)
-    return spread_mean(sums, counts, where).astype(embeddings.dtype)
+    return spread_mean(sums, counts, where).astype(result_type(embeddings))
 
 
 def triplet_margin_loss(
@@ -92,7 +93,7 @@ def triplet_margin_loss(
     term = partial(_kind_of_triplet, margin, triplets, mining_margin, swap, smooth)
     matrix = distance_by_name(distance)(compared, comparison.references)
     sums, counts = sum_over_positives(term, matrix, comparison.positives, comparison.negatives.astype(matrix.dtype))
-    return spread_mean(sums, counts, where).astype(embeddings.dtype)
+    return spread_mean(sums, counts, where).astype(result_type(embeddings))
 
 
 def _kind_of_triplet(margin, kind, mining_margin, swap, smooth, matrix, indices, negatives):
@@ -145,7 +146,7 @@ def triplet_batch_hard(
     nearest = jnp.min(distances, axis=1, where=comparison.negatives, initial=jnp.inf)
     violation = jnp.where(valid, farthest, 0) - jnp.where(valid, nearest, 0) + margin
     losses = jax.nn.softplus(violation) if smooth else jnp.maximum(violation, 0)
-    return mean_over_anchors(losses, valid, where).astype(embeddings.dtype)
+    return mean_over_anchors(losses, valid, where).astype(result_type(embeddings))
 
 
 def triplet_semi_hard(
@@ -176,7 +177,7 @@ def triplet_semi_hard(
     chosen = jnp.take_along_axis(distances, next_farther(distances, comparison.negatives), axis=1)
     valid = comparison.positives & comparison.negatives.any(1, keepdims=True)
     losses = jnp.where(valid, jnp.maximum(distances - chosen + margin, 0), 0)
-    return spread_mean(losses.sum(1), valid.sum(1), where).astype(embeddings.dtype)
+    return spread_mean(losses.sum(1), valid.sum(1), where).astype(result_type(embeddings))
 
 
 def next_farther(distances: Float[Array, "b n"], negatives: Bool[Array, "b n"]) -> Array:

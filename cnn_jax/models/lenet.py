@@ -34,7 +34,7 @@ class LeNet5(nn.Module):
     Images [b, h, w, c] of another size than 32×32 are resized; 28×28 get a border of two, as in the paper.
 
     Attributes:
-      num_outputs: classes.
+      num_outputs: classes; 0 gives the layer f6.
       dtype: of the computation; parameters are float32.
       axis_name: not used: there are no batch statistics.
 

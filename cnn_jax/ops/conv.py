@@ -3,6 +3,7 @@
 Networks compute *correlation* and call it convolution; `convolve` is the operation of mathematics, with the kernel reversed.
 """
 
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -260,7 +261,7 @@ def _check_channels(inputs: Array, kernel: Array, groups: int) -> int:
     per_axis(kernel.shape[:-2], num_space, "window")
     # A float would do until lax sees it, and would then stay in jax's cache for the right call too.
     check_whole("groups", groups)
-    if inputs.dtype != kernel.dtype:
+    if jnp.result_type(inputs) != jnp.result_type(kernel):  # as jax takes them: NumPy's doubles are float32 there
         raise ValueError(f"inputs are {inputs.dtype} and the kernel is {kernel.dtype}: convert one to the other's type")
     if inputs.shape[-1] != kernel.shape[-2] * groups or kernel.shape[-1] % groups:
         raise ValueError(

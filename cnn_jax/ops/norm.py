@@ -53,9 +53,9 @@ def batch_moments(
     """
     _check(inputs, required=True, shift=shift)
     _check_examples(inputs, where)
-    dtype = jnp.promote_types(inputs.dtype, jnp.float32)
-    shift = lax.stop_gradient(shift).astype(dtype)
-    d = inputs.astype(dtype) - shift.reshape((1,) * (inputs.ndim - 1) + (-1,))
+    wide = widened(inputs)
+    shift = lax.stop_gradient(jnp.asarray(shift, wide.dtype))
+    d = wide - shift.reshape((1,) * (inputs.ndim - 1) + (-1,))
     axes = tuple(range(inputs.ndim - 1))
     if where is None:
         first, second = d.mean(axes), jnp.square(d).mean(axes)

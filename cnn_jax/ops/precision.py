@@ -21,16 +21,18 @@ def widened(x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
     >>> widened(jnp.ones(2, jnp.bfloat16)).dtype.name, widened(jnp.ones(2, jnp.int8)).dtype.name
     ('float32', 'float32')
     """
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.asarray(x, jnp.promote_types(result_type(x), jnp.float32))
 
 
 def result_type(x: Shaped[Array, "..."]):
     """Returns the type of a formula's result: that of x where it is floating, float32 for integers and booleans.
 
+    NumPy's doubles are float32 to jax unless it is told to keep them (`jax_enable_x64`).
+
     >>> jnp.dtype(result_type(jnp.ones(2, jnp.bfloat16))).name, jnp.dtype(result_type(jnp.ones(2, jnp.int8))).name
     ('bfloat16', 'float32')
     """
-    return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.float32
+    return jnp.result_type(x) if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.float32
 
 
 def as_floats(x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
@@ -39,7 +41,7 @@ def as_floats(x: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
     >>> as_floats(jnp.array([True, False])).tolist()
     [1.0, 0.0]
     """
-    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
+    return jnp.asarray(x, result_type(x))
 
 
 def in_float32(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:

@@ -129,6 +129,7 @@ def padded(inputs: Shaped[Array, "b *space c"], pads: Sequence[tuple[int, int]],
     >>> padded(jnp.ones((1, 2, 1)), [(1, 0)], -2.0)[0, :, 0].tolist()
     [-2.0, 1.0, 1.0]
     """
+    inputs = jnp.asarray(inputs)
     return lax.pad(inputs, jnp.array(value, inputs.dtype), [(0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)])
 
 

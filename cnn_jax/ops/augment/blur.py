@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from cnn_jax.ops.augment.chance import Scalar, check_between, check_images, check_interval, check_whole, each, uniform
 from cnn_jax.ops.augment.colour import blend
 from cnn_jax.ops.padding import Border, pad_space
+from cnn_jax.ops.precision import result_type
 
 
 def gaussian_blur(
@@ -35,7 +36,7 @@ def gaussian_blur(
     reach = default_radius(float(sigma)) if radius is None else radius
     check_whole("radius", reach, 0)
     padded = pad_space(image[None], [(reach, reach)] * 2, border=border)[0]
-    return smooth(padded, sigma, reach).astype(image.dtype)
+    return smooth(padded, sigma, reach).astype(result_type(image))
 
 
 def default_radius(sigma: float) -> int:
@@ -104,7 +105,7 @@ def random_blur(
 
     def one(key, image):
         padded = jnp.pad(image, ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
-        return smooth(padded, uniform(key, sigma), radius).astype(image.dtype)
+        return smooth(padded, uniform(key, sigma), radius).astype(result_type(image))
 
     return each(one, key, images, probability=probability, axis_name=axis_name)
 

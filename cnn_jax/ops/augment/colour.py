@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from cnn_jax.ops.arguments import check_array, check_number, is_number
 from cnn_jax.ops.augment.chance import Scalar, check_between, check_images, check_interval, each, is_pair, uniform
+from cnn_jax.ops.precision import result_type
 from cnn_jax.ops.random import check_key
 
 # How bright red, green and blue look: ITU-R BT.601, as in Pillow.
@@ -36,7 +37,7 @@ def blend(images: Float[Array, "*b h w c"], others: Float[Array, "..."], factor:
     check_number("factor", factor, math.isfinite, "finite")
     if others.ndim > images.ndim or any(n not in (1, m) for n, m in zip(others.shape[::-1], images.shape[::-1], strict=False)):
         raise ValueError(f"others {others.shape} must have the shape of the images, {images.shape}, or one that broadcasts to it")
-    return jnp.clip(factor * images + (1 - factor) * others, 0, 1).astype(images.dtype)
+    return jnp.clip(factor * images + (1 - factor) * others, 0, 1).astype(result_type(images))
 
 
 def grey(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
@@ -52,7 +53,7 @@ def grey(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     if images.shape[-1] == 1:
         return images
     luma = sum(weight * images[..., i : i + 1].astype(jnp.float32) for i, weight in enumerate(_LUMA))
-    return jnp.broadcast_to(luma, images.shape).astype(images.dtype)
+    return jnp.broadcast_to(luma, images.shape).astype(result_type(images))
 
 
 def mean_grey(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
@@ -141,7 +142,7 @@ def adjust_hue(images: Float[Array, "*b h w c"], turns: Scalar) -> Float[Array, 
         place = place - 6 * jnp.floor(place / 6)  # in [0, 6]; several times faster on a CPU than %
         return value - chroma * jnp.clip(jnp.minimum(place, 4 - place), 0, 1)
 
-    return jnp.clip(jnp.stack([channel(5), channel(3), channel(1)], axis=-1), 0, 1).astype(images.dtype)
+    return jnp.clip(jnp.stack([channel(5), channel(3), channel(1)], axis=-1), 0, 1).astype(result_type(images))
 
 
 def colour_jitter(

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from cnn_jax.ops.arguments import check_number
 from cnn_jax.ops.augment.chance import check_between, check_images
 from cnn_jax.ops.augment.noise import inside
+from cnn_jax.ops.precision import result_type
 from cnn_jax.ops.random import check_key, example_keys
 
 
@@ -170,7 +171,7 @@ def _rectangles(key, shape, shares, axis_name) -> tuple[Bool[Array, "b h w 1"], 
 
 def _averaged(images, others, weights):
     share = _rows(weights)
-    return (share * images + (1 - share) * others).astype(images.dtype)
+    return (share * images + (1 - share) * others).astype(result_type(images))
 
 
 def _chances(key, num: int, probability: float, axis_name):

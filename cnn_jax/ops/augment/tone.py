@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from cnn_jax.ops.augment.chance import Scalar, check_between, check_images, check_whole, each
+from cnn_jax.ops.precision import result_type
 
 
 def invert(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
@@ -50,7 +51,7 @@ def posterize(images: Float[Array, "*b h w c"], bits: Scalar) -> Float[Array, "*
     check_images(images, "*b h w c")
     check_between("bits", bits, 0, 8)
     step = 2 ** (8 - jnp.asarray(bits, jnp.float32))
-    return (jnp.floor(_levels(images) / step) * step / 255).astype(images.dtype)
+    return (jnp.floor(_levels(images) / step) * step / 255).astype(result_type(images))
 
 
 def equalize(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
@@ -83,7 +84,7 @@ def equalize(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
 
     even, step = jax.vmap(one)(levels.reshape(-1, height, width, channels))
     even, step = even.reshape(images.shape), step.reshape(*images.shape[:-3], 1, 1, channels)
-    return jnp.where(step == 0, images, (even / 255).astype(images.dtype))
+    return jnp.where(step == 0, images, (even / 255).astype(result_type(images)))
 
 
 def autocontrast(images: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
