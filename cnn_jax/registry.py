@@ -8,7 +8,7 @@ from cnn_jax.data import catalogue
 from cnn_jax.data.digits import digits
 from cnn_jax.data.generated import generated
 from cnn_jax.data.lfw_subset import lfw_subset
-from cnn_jax.losses import classification, contrastive, focal, multi_label, ranking, regression, triplet
+from cnn_jax.losses import classification, contrastive, focal, miners, multi_label, ranking, regression, triplet
 from cnn_jax.metrics import accuracy, confusion, retrieval
 from cnn_jax.models import (
     alexnet,
@@ -170,6 +170,17 @@ LOSSES = {
     "contrastive_squared": contrastive.contrastive_squared,
     "snr_contrastive": contrastive.snr_contrastive,
     "margin_ranking": ranking.margin_ranking,
+}
+
+# (comparison, <options>) -> comparison: which pairs a loss on embeddings reads, and how often
+MINERS = {
+    "batch_hard": miners.batch_hard,
+    "easy_positive": miners.easy_positive,
+    "semi_hard": miners.semi_hard,
+    "multi_similarity": miners.multi_similarity,
+    "pair_margin": miners.pair_margin,
+    "distance_weighted": miners.distance_weighted,
+    "angular": miners.angular,
 }
 
 # (logits, targets, where=, <options>) -> sums and counts with .result()
