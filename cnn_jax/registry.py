@@ -8,7 +8,19 @@ from cnn_jax.data import catalogue
 from cnn_jax.data.digits import digits
 from cnn_jax.data.generated import generated
 from cnn_jax.data.lfw_subset import lfw_subset
-from cnn_jax.losses import classification, contrastive, focal, miners, multi_label, ranking, regression, triplet
+from cnn_jax.losses import (
+    angular_margin,
+    classification,
+    contrastive,
+    focal,
+    learned_margin,
+    miners,
+    multi_label,
+    proxies,
+    ranking,
+    regression,
+    triplet,
+)
 from cnn_jax.metrics import accuracy, confusion, retrieval
 from cnn_jax.models import (
     alexnet,
@@ -148,7 +160,7 @@ AUGMENTATIONS = {
 # (key, images, <options>, axis_name=) -> Mixed(images, partners, weights)
 MIXTURES = {"mixup": augment.mixup, "cutmix": augment.cutmix, "mixup_or_cutmix": augment.mixup_or_cutmix}
 
-# (logits | embeddings | scores, targets, where=, <options>) -> [b]
+# (logits | embeddings | scores, targets, where=, <options>) -> [b]; or a Linen module called so, (num_classes=, <options>), with weights
 LOSSES = {
     "softmax_cross_entropy": classification.softmax_cross_entropy,
     "poly1": classification.poly1,
@@ -170,6 +182,14 @@ LOSSES = {
     "contrastive_squared": contrastive.contrastive_squared,
     "snr_contrastive": contrastive.snr_contrastive,
     "margin_ranking": ranking.margin_ranking,
+    "normalised_softmax": angular_margin.NormalisedSoftmax,
+    "cosface": angular_margin.CosFace,
+    "arcface": angular_margin.ArcFace,
+    "sub_centre_arcface": angular_margin.SubCentreArcFace,
+    "proxy_nca": proxies.ProxyNCA,
+    "proxy_anchor": proxies.ProxyAnchor,
+    "soft_triple": proxies.SoftTriple,
+    "learned_margin": learned_margin.LearnedMargin,
 }
 
 # (comparison, <options>) -> comparison: which pairs a loss on embeddings reads, and how often
@@ -206,6 +226,7 @@ BY_FIELD: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "augment": AUGMENTATIONS,
     "mix": MIXTURES,
     "loss": LOSSES,
+    "miner": MINERS,
     "metrics": METRICS,
     "retrieval": RETRIEVAL,
     "optimizer": OPTIMIZERS,
