@@ -8,7 +8,20 @@ from cnn_jax.data import catalogue
 from cnn_jax.data.digits import digits
 from cnn_jax.data.generated import generated
 from cnn_jax.data.lfw_subset import lfw_subset
-from cnn_jax.losses import classification, contrastive, focal, miners, multi_label, ranking, regression, triplet
+from cnn_jax.losses import (
+    average_precision,
+    classification,
+    contrastive,
+    focal,
+    margin_loss,
+    miners,
+    multi_label,
+    nca,
+    ranked_list,
+    ranking,
+    regression,
+    triplet,
+)
 from cnn_jax.metrics import accuracy, confusion, retrieval
 from cnn_jax.models import (
     alexnet,
@@ -169,6 +182,11 @@ LOSSES = {
     "contrastive": contrastive.contrastive,
     "contrastive_squared": contrastive.contrastive_squared,
     "snr_contrastive": contrastive.snr_contrastive,
+    "margin_loss": margin_loss.margin_loss,
+    "fast_ap": average_precision.fast_ap,
+    "smooth_ap": average_precision.smooth_ap,
+    "ranked_list": ranked_list.ranked_list,
+    "nca": nca.nca,
     "margin_ranking": ranking.margin_ranking,
 }
 
