@@ -8,7 +8,7 @@ from cnn_jax.data import catalogue
 from cnn_jax.data.digits import digits
 from cnn_jax.data.generated import generated
 from cnn_jax.data.lfw_subset import lfw_subset
-from cnn_jax.losses import classification, contrastive, focal, multi_label, ranking, regression, triplet
+from cnn_jax.losses import classification, contrastive, focal, info_nce, multi_label, ranking, regression, triplet
 from cnn_jax.metrics import accuracy, confusion, retrieval
 from cnn_jax.models import (
     alexnet,
@@ -169,6 +169,8 @@ LOSSES = {
     "contrastive": contrastive.contrastive,
     "contrastive_squared": contrastive.contrastive_squared,
     "snr_contrastive": contrastive.snr_contrastive,
+    "nt_xent": info_nce.nt_xent,
+    "supervised_contrastive": info_nce.supervised_contrastive,
     "margin_ranking": ranking.margin_ranking,
 }
 
