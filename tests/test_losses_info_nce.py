@@ -99,7 +99,7 @@ def test_low_temperatures_do_not_overflow(loss_fn):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"temperature": 0.0}, r"temperature=0\.0 must be finite and above 0"),
+    ({"temperature": 0.0}, r"temperature=0\.0 must be finite and positive"),
     ({"temperature": math.inf}, "temperature=inf"),
     ({"tile": 0}, "tile=0 must be a whole number of at least 1"),
     ({"tile": 2, "miner": lambda comparison: comparison}, "tile=2 must be None with a miner"),

@@ -4,7 +4,6 @@
 batches: 9 MiB, not 70, for 2,048 with a tile of 128, in about the same time. For two views of one picture see `two_views.py`.
 """
 
-import math
 from functools import partial
 
 import jax
@@ -12,9 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from cnn_jax.losses.checks import check_positive
 from cnn_jax.losses.comparison import Miner, References, compare, gather, mean_over_anchors, similarities_of, spread_mean, weigh
 from cnn_jax.losses.log_sum_exp import log_sum_exp
-from cnn_jax.ops.arguments import check_number, check_whole
+from cnn_jax.ops.arguments import check_whole
 from cnn_jax.ops.distance import unit_length
 
 
@@ -38,7 +38,7 @@ def nt_xent(
       tile: how many anchors are compared at a time; None: all, as a miner needs.
 
     Raises:
-      ValueError: labels are no ints [b], the embeddings no floats [b, e], the temperature is not finite and above 0, the tile no whole
+      ValueError: labels are no ints [b], the embeddings no floats [b, e], the temperature is not finite and positive, the tile no whole
         number of at least 1, or both tile and miner are given.
 
     Reference: Sohn 2016; van den Oord et al. 2018; Chen et al., "SimCLR", 2020, equation 1. PyTorch Metric Learning's NTXentLoss.
@@ -47,7 +47,7 @@ def nt_xent(
     >>> round(nt_xent(x, jnp.array([0, 0, 1]), temperature=1.0).mean().item(), 4)  # log(1 + exp(−1))
     0.3133
     """
-    _check_temperature(temperature)
+    check_positive("temperature", temperature)
     sums, num_pairs = _each_anchor(partial(_one_against_negatives, temperature), embeddings, labels, where, references, miner, tile)
     return spread_mean(sums, num_pairs, where).astype(embeddings.dtype)
 
@@ -83,7 +83,7 @@ def supervised_contrastive(
     >>> round(supervised_contrastive(x, jnp.array([0, 0, 1]), temperature=1.0).mean().item(), 4)
     0.3133
     """
-    _check_temperature(temperature)
+    check_positive("temperature", temperature)
     term = partial(_positives_against_all, temperature)
     losses, positive, negative = _each_anchor(term, embeddings, labels, where, references, miner, tile)
     return mean_over_anchors(losses, positive & negative.any(), where).astype(embeddings.dtype)
@@ -123,7 +123,3 @@ def _each_anchor(term, embeddings, labels, where, references, miner, tile):
         return term(cosines, same & counts & (places != place), ~same & counts)
 
     return lax.map(lambda one: row(*one), (unit[:b], labels, together.where[:b], places[:b]), batch_size=tile)
-
-
-def _check_temperature(temperature):
-    check_number("temperature", temperature, lambda v: 0 < v < math.inf, "finite and above 0")
