@@ -8,7 +8,22 @@ from cnn_jax.data import catalogue
 from cnn_jax.data.digits import digits
 from cnn_jax.data.generated import generated
 from cnn_jax.data.lfw_subset import lfw_subset
-from cnn_jax.losses import classification, contrastive, focal, info_nce, multi_label, ranking, regression, triplet
+from cnn_jax.losses import (
+    angular,
+    circle,
+    classification,
+    contrastive,
+    focal,
+    info_nce,
+    lifted_structure,
+    multi_label,
+    multi_similarity,
+    n_pairs,
+    ranking,
+    regression,
+    triplet,
+    tuplet_margin,
+)
 from cnn_jax.metrics import accuracy, confusion, retrieval
 from cnn_jax.models import (
     alexnet,
@@ -171,6 +186,13 @@ LOSSES = {
     "snr_contrastive": contrastive.snr_contrastive,
     "nt_xent": info_nce.nt_xent,
     "supervised_contrastive": info_nce.supervised_contrastive,
+    "multi_similarity": multi_similarity.multi_similarity,
+    "circle": circle.circle,
+    "lifted_structure": lifted_structure.lifted_structure,
+    "generalised_lifted_structure": lifted_structure.generalised_lifted_structure,
+    "n_pairs": n_pairs.n_pairs,
+    "angular": angular.angular,
+    "tuplet_margin": tuplet_margin.tuplet_margin,
     "margin_ranking": ranking.margin_ranking,
 }
 
