@@ -79,7 +79,7 @@ def _summed(term, matrix, positives, constants):
         values = term(matrix, indices, *constants)
         return jax.tree.map(lambda t, v: t + jnp.where(weights != 0, v, 0) * weights, total, values)
 
-    shapes = jax.eval_shape(term, matrix, jnp.zeros(len(matrix), jnp.int32), *constants)
+    shapes = jax.eval_shape(term, matrix, jnp.zeros(len(positives), jnp.int32), *constants)
     return fold_positives(positives, add, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
 
 
