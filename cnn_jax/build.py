@@ -1,5 +1,6 @@
 """From names and numbers to plain values: model, loss, metrics, optimizer, data. After this no string steers anything."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -18,9 +19,11 @@ from cnn_jax.data.source import Source
 from cnn_jax.errors import UserError, unknown
 from cnn_jax.experiment import Experiment, Spec
 from cnn_jax.layers import Embedder, Scorer, Siamese
+from cnn_jax.losses.binding import WEIGHTS, bound, init_loss
 from cnn_jax.mixing import MixFn, make_mix, unmixed
 from cnn_jax.options import options, reads
 from cnn_jax.registry import BY_FIELD, LOSSES
+from cnn_jax.state import TrainState, init_state
 from cnn_jax.types import AugmentFn, LossFn, MetricFn, PyTree
 
 # What a loss reads -> how the model ends. Scores, embeddings and distances of pairs are wrapped around any network.
@@ -67,16 +70,19 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
     """
     check(experiment)
     dataset = _call(experiment.dataset, "dataset")
-    outputs = reads(LOSSES[experiment.loss.name])
+    outputs, learned = reads(LOSSES[experiment.loss.name]), inspect.isclass(LOSSES[experiment.loss.name])
     size = experiment.embedding_size
     num_outputs = {"logits": dataset.num_classes, "embeddings": size, "scores": 1, "distances": size}[outputs]
     dtype = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[experiment.precision]
     network = _call(experiment.model, "model", num_outputs=num_outputs, dtype=dtype, axis_name=axis_name)
     try:
         factor = _call(experiment.schedule, "schedule")(experiment.num_steps)
-        tx = optim.clipped(_call(experiment.optimizer, "optimizer")(factor), experiment.clip_norm)
+        tx = optim.clipped(_optimizer(experiment, factor, learned), experiment.clip_norm)
     except ValueError as error:
         raise UserError(f"{experiment.optimizer.name} with {experiment.schedule.name}: {error}.") from None
+    to_loss = {"num_classes": dataset.num_classes} if learned else {}
+    if experiment.miner:
+        to_loss["miner"] = _call(experiment.miner[0], "miner")
     augmentations = [_call(spec, "augment") for spec in experiment.augment]
     built = Built(
         experiment=experiment,
@@ -84,7 +90,7 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
         sampler=_call(experiment.sampler, "sampler"),
         model=_ENDINGS[outputs](network),
         outputs=outputs,
-        loss_fn=_call(experiment.loss, "loss"),
+        loss_fn=_call(experiment.loss, "loss", **to_loss),
         metric_fns={label(spec, "metrics"): _call(spec, "metrics") for spec in experiment.metrics},
         retrieval_fns={label(spec, "retrieval"): _call(spec, "retrieval") for spec in experiment.retrieval},
         tx=tx,
@@ -96,6 +102,26 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
     )
     _check_fit(built)
     return built
+
+
+def first_state(built: Built) -> TrainState:
+    """Returns the experiment's state before the first update.
+
+    >>> from cnn_jax.experiment import About, Spec
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("generated"))
+    >>> first_state(build(mine)).step.item()
+    0
+    """
+    experiment = built.experiment
+    return init_state(
+        built.model,
+        built.tx,
+        built.dataset.input_shape,
+        experiment.seed,
+        with_ema=experiment.ema_decay is not None,
+        loss_fn=built.loss_fn,
+        memory_size=experiment.memory_size,
+    )
 
 
 def _check_fit(built: Built) -> None:
@@ -153,7 +179,8 @@ def _check_model(built: Built) -> None:
 
     def trace(images, targets, valid):
         outputs, _ = built.model.init_with_output(jax.random.key(0), images, train=False)
-        return jax.tree.leaves([f(outputs, targets, where=valid) for f in (built.loss_fn, *built.metric_fns.values())])
+        loss = bound(built.loss_fn, init_loss(built.loss_fn, jax.random.key(0), outputs))
+        return jax.tree.leaves([f(outputs, targets, where=valid) for f in (loss, *built.metric_fns.values())])
 
     try:
         jax.eval_shape(trace, images, targets, valid)
@@ -170,12 +197,21 @@ def _call(spec: Spec, field: str, **provided: Any) -> Any:
     missing = [n for n, o in options(function).items() if o.required and n not in spec.kwargs]
     if missing:
         raise UserError(f"{field} {spec.name} needs {', '.join(missing)}. Add --set {field}.{missing[0]}=VALUE.")
-    if field in ("model", "dataset"):
+    if field in ("model", "dataset") or inspect.isclass(function):
         try:
             return function(**spec.kwargs, **provided)
         except (TypeError, ValueError, IndexError) as error:
             raise UserError(f"{field} {spec.name} refuses these options: {error}") from None
-    return partial(function, **spec.kwargs)
+    return partial(function, **spec.kwargs, **provided)
+
+
+def _optimizer(experiment: Experiment, factor: optim.Factor, learned: bool) -> optax.GradientTransformation:
+    """One for all; or, where the loss has weights, two, so that these may be given a learning rate of their own in a run."""
+    optimizer = _call(experiment.optimizer, "optimizer")
+    if not learned:
+        return optimizer(factor)
+    rate = {} if experiment.loss_learning_rate is None else {"learning_rate": experiment.loss_learning_rate}
+    return optim.apart(optimizer(factor), optimizer(factor, **rate), WEIGHTS)
 
 
 def _in_turn(augmentations: list[AugmentFn], key: jax.Array, images: jax.Array, *, axis_name: str | None = None) -> jax.Array:

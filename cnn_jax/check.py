@@ -1,13 +1,14 @@
 """What can be told from names, options and numbers alone: refused, or written out in full, before anything is built."""
 
 import dataclasses
+import inspect
 import typing
 from typing import Any
 
 from cnn_jax.errors import UserError, unknown
 from cnn_jax.experiment import Experiment, Spec
-from cnn_jax.options import fits, options, wrong_type
-from cnn_jax.registry import BY_FIELD
+from cnn_jax.options import fits, options, takes, wrong_type
+from cnn_jax.registry import BY_FIELD, LOSSES
 
 _AT_LEAST_ONE = ("batch_size", "eval_batch_size", "num_steps", "log_every", "eval_every", "accumulate_steps", "embedding_size")
 
@@ -87,6 +88,14 @@ def check(experiment: Experiment) -> None:
             f"batch_size={experiment.batch_size} cannot be split into accumulate_steps={experiment.accumulate_steps} equal "
             f"micro-batches. Choose a divisor of the batch size."
         )
+    if experiment.memory_size < 0:
+        raise UserError(f"memory_size={experiment.memory_size} must not be negative; 0 keeps no memory.")
+    if experiment.loss_learning_rate is not None and not experiment.loss_learning_rate >= 0:
+        raise UserError(f"loss_learning_rate={experiment.loss_learning_rate} must not be negative; none takes the optimizer's.")
+    if len(experiment.miner) > 1:
+        names = ",".join(spec.name for spec in experiment.miner)
+        raise UserError(f"miner={names} names {len(experiment.miner)}: choose one, or none with --set miner=.")
+    _check_loss(experiment)
     if not 0 <= experiment.seed < 2**32:
         raise UserError(f"seed={experiment.seed} must be from 0 to 4294967295 (2³² − 1).")
     if experiment.workers < 0:
@@ -95,6 +104,24 @@ def check(experiment: Experiment) -> None:
         raise UserError(f"ema_decay={experiment.ema_decay} must lie between 0 and 1; none turns it off.")
     if experiment.clip_norm is not None and not experiment.clip_norm > 0:
         raise UserError(f"clip_norm={experiment.clip_norm} must be positive; none turns it off.")
+
+
+def _check_loss(experiment: Experiment) -> None:
+    """What only some losses can be given."""
+    wants = (
+        ("memory_size", experiment.memory_size, "references", "compares no example with others", "memory_size=0"),
+        ("miner", ",".join(spec.name for spec in experiment.miner), "miner", "reads no pairs that a miner could choose", "miner="),
+    )
+    for field, value, argument, why, way_out in wants:
+        if value and not takes(LOSSES[experiment.loss.name], argument):
+            able = ", ".join(name for name, loss in LOSSES.items() if takes(loss, argument))
+            raise UserError(f"{field}={value}, but the loss {experiment.loss.name} {why}. Add --set {way_out} or choose one of {able}.")
+    if experiment.loss_learning_rate is not None and not inspect.isclass(LOSSES[experiment.loss.name]):
+        able = ", ".join(name for name, loss in LOSSES.items() if inspect.isclass(loss))
+        raise UserError(
+            f"loss_learning_rate={experiment.loss_learning_rate}, but the loss {experiment.loss.name} has no weights. "
+            f"Add --set loss_learning_rate=none or choose one of {able}."
+        )
 
 
 def _check_spec(spec: Spec, field: str) -> None:

@@ -8,13 +8,13 @@ from rich.console import Group
 from rich.text import Text
 
 from cnn_jax.anatomy import Layer, anatomy
-from cnn_jax.build import build
+from cnn_jax.build import build, first_state
 from cnn_jax.check import option, resolve
 from cnn_jax.data.dataset import Dataset
 from cnn_jax.experiment import Experiment, Spec, flatten
+from cnn_jax.losses.binding import WEIGHTS
 from cnn_jax.registry import BY_FIELD
 from cnn_jax.report import num_bytes, number, table, times
-from cnn_jax.state import init_state
 from cnn_jax.types import PyTree
 
 
@@ -78,8 +78,8 @@ def _bare(experiment: Experiment) -> Experiment:
 
 def _facts(dataset: Dataset, experiment: Experiment, num_params: int, flops: int, found: list[Layer]) -> list[list[str]]:
     built = build(experiment)
-    init = partial(init_state, built.model, built.tx, dataset.input_shape, experiment.seed, with_ema=experiment.ema_decay is not None)
-    state = jax.eval_shape(init)
+    state = jax.eval_shape(partial(first_state, built))
+    num_weights = sum(x.size for x in jax.tree.leaves(state.params.get(WEIGHTS, {})))
     micro_batch = experiment.batch_size // experiment.accumulate_steps
     width = 2 if experiment.precision == "bfloat16" else 4
     activations = micro_batch * width * sum(math.prod(x.output_shape) for x in found)
@@ -88,12 +88,13 @@ def _facts(dataset: Dataset, experiment: Experiment, num_params: int, flops: int
     return [
         ["data", f"{dataset.name}, {dataset.num_train:,} train and {dataset.num_test:,} test images of {times(dataset.input_shape)}, "
                  f"{dataset.num_classes} classes ({'bundled' if dataset.bundled else 'needs the network once'})"],
-        ["parameters", f"{num_params:,}"],
+        ["parameters", f"{num_params:,}" + (f", and {num_weights:,} of the loss" if num_weights else "")],
         ["forward pass", f"{flops:,} FLOPs an image"],
         ["training", f"{experiment.num_steps:,} steps of {experiment.batch_size} = {epochs:,.1f} epochs"],
         ["learning rate", f"up to {option(experiment.optimizer, 'optimizer', 'learning_rate'):g}"],
         ["memory of the state", num_bytes(_size(state.params)) + " parameters, " + num_bytes(_size(state.opt_state)) + " optimizer"
-                                + (f", {num_bytes(_size(state.ema))} average" if state.ema else "")],
+                                + (f", {num_bytes(_size(state.ema))} average" if state.ema else "")
+                                + (f", {num_bytes(_size(state.memory))} memory of embeddings" if state.memory else "")],
         ["memory of activations", f"about {num_bytes(activations)} for a batch (layer outputs kept for the gradient)"],
         ["expected result", "unmeasured" if expected is None else f"{expected.metric} {expected.low:g} to {expected.high:g}"],
         ["expected time", f"{experiment.about.time} on two CPU cores"],

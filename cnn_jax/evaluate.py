@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Group
 
-from cnn_jax.build import Built, build
+from cnn_jax.build import Built, build, first_state
 from cnn_jax.checkpoint import Checkpoints
 from cnn_jax.data.pipeline import empty_batch, eval_batches
 from cnn_jax.data.source import Source
@@ -23,7 +23,7 @@ from cnn_jax.files import finite, write_text
 from cnn_jax.metrics.retrieval import nearest_neighbours
 from cnn_jax.parallel import Parallel, make_parallel
 from cnn_jax.report import console, say, table, timed
-from cnn_jax.state import TrainState, init_state
+from cnn_jax.state import TrainState
 from cnn_jax.step import make_eval_step
 from cnn_jax.types import PyTree
 
@@ -136,9 +136,7 @@ def restored(workdir: Path, experiment: Experiment, *, step: int | None) -> PyTr
 
 def restore_target(built: Built, parallel: Parallel) -> TrainState:
     """Returns the experiment's first state, placed on the devices as one that is restored is to be."""
-    init = partial(init_state, built.model, built.tx, built.dataset.input_shape, built.experiment.seed)
-    with_ema = built.experiment.ema_decay is not None
-    return parallel.make(partial(init, with_ema=with_ema))
+    return parallel.make(partial(first_state, built))
 
 
 def evaluation_tables(evaluation: Evaluation, built: Built) -> Group:

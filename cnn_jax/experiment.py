@@ -85,6 +85,9 @@ class Experiment:
     augment: tuple[Spec, ...] = ()
     mix: tuple[Spec, ...] = ()  # mixup, CutMix: one of them for each batch, drawn anew; training metrics count own labels
     loss: Spec = Spec("softmax_cross_entropy")
+    miner: tuple[Spec, ...] = ()  # none or one: which pairs a loss on embeddings reads
+    memory_size: int = 0  # embeddings of earlier batches that a batch is compared with as well, in training only
+    loss_learning_rate: float | None = None  # of the loss' own weights; None: the optimizer's
     metrics: tuple[Spec, ...] = (Spec("accuracy"),)
     retrieval: tuple[Spec, ...] = ()  # metrics over all test embeddings at once
     embedding_size: int = 64  # used by losses on embeddings only: the size of the unit-length output
@@ -107,7 +110,7 @@ class Experiment:
 
 _NESTED = {"about": About, "expected": Expected}
 _SPECS = ("model", "dataset", "sampler", "loss", "optimizer", "schedule")
-_LISTS = ("augment", "mix", "metrics", "retrieval")
+_LISTS = ("augment", "mix", "miner", "metrics", "retrieval")
 
 
 def to_json(experiment: Experiment) -> str:

@@ -193,6 +193,17 @@ def clipped(tx: optax.GradientTransformation, max_norm: float | None) -> optax.G
     return optax.chain(optax.identity() if max_norm is None else optax.clip_by_global_norm(max_norm), tx)
 
 
+def apart(tx: optax.GradientTransformation, others: optax.GradientTransformation, name: str) -> optax.GradientTransformation:
+    """Returns `others` for the parameters under `name`, such as the weights of a loss, and `tx` for all the rest.
+
+    >>> tx = apart(optax.sgd(0.5), optax.sgd(2.0), "loss")
+    >>> params = {"conv": {"kernel": 1.0}, "loss": {"vectors": 1.0}}
+    >>> tx.update(params, tx.init(params), params)[0]
+    {'conv': {'kernel': -0.5}, 'loss': {'vectors': -2.0}}
+    """
+    return optax.partition({"rest": tx, name: others}, lambda params: {key: name if key == name else "rest" for key in params})
+
+
 def kernels_only(params: PyTree) -> PyTree:
     """Returns the mask of what weight decay applies to: kernels, not biases or normalisation.
 

@@ -13,6 +13,7 @@ from cnn_jax.errors import UserError
 
 # Given by the program, not by the user.
 _PROVIDED = {"num_outputs", "dtype", "axis_name", "where", "parent", "name"}
+_PROVIDED_TO_MODULES = {"num_classes"}  # of a loss with class vectors; a data set's is an option
 _PLAIN = (bool, int, float, str)
 
 
@@ -45,7 +46,8 @@ def options(function: Callable[..., Any]) -> dict[str, Option]:
     found = {}
     for p in inspect.signature(function).parameters.values():
         kind = _settable_part(p.annotation)
-        if p.name not in _PROVIDED and (is_module or p.kind is p.KEYWORD_ONLY) and kind is not None:
+        provided = p.name in _PROVIDED or (is_module and p.name in _PROVIDED_TO_MODULES)
+        if not provided and (is_module or p.kind is p.KEYWORD_ONLY) and kind is not None:
             found[p.name] = Option(kind, p.default)
     return found
 
@@ -56,7 +58,23 @@ def reads(function: Callable[..., Any]) -> str:
     >>> reads(lambda logits, labels: logits)
     'logits'
     """
-    return next(iter(inspect.signature(function).parameters))
+    return next(iter(_call_parameters(function)))
+
+
+def takes(function: Callable[..., Any], name: str) -> bool:
+    """Returns whether a loss can be given something, such as `references` or a `miner`: when it is called, or a module when it is made.
+
+    >>> takes(lambda embeddings, labels, *, miner=None: labels, "miner"), takes(lambda logits, labels: logits, "miner")
+    (True, False)
+    """
+    return name in {*_call_parameters(function), *inspect.signature(function).parameters}
+
+
+def _call_parameters(function: Callable[..., Any]) -> list[str]:
+    """The names of what a function is called with, or a module once it is made."""
+    if inspect.isclass(function):
+        return list(inspect.signature(function.__call__).parameters)[1:]  # without self
+    return list(inspect.signature(function).parameters)
 
 
 def describe_type(kind: Any) -> str:

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cnn_jax.types import PyTree
+from cnn_jax.losses.binding import init_loss
+from cnn_jax.losses.memory import Memory, init_memory
+from cnn_jax.types import LossFn, PyTree
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -14,11 +16,12 @@ class TrainState(flax.struct.PyTreeNode):
 
     Attributes:
       step: completed updates, int32. With `key` it is the whole clock: step keys come from `fold_in(key, step)`.
-      params: learned arrays, float32.
+      params: learned arrays, float32; those of a loss that has weights under "loss".
       batch_stats: BatchNorm's running statistics, float32; {} for a model without.
       opt_state: the optimizer's.
       ema: {"params", "batch_stats"} averaged over updates; {} when no average is kept.
       key: the run's random key.
+      memory: embeddings of earlier batches; None where the loss compares with none.
     """
 
     step: jax.Array
@@ -27,6 +30,7 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: PyTree
     ema: PyTree
     key: jax.Array
+    memory: Memory | None = None
 
     @property
     def eval_variables(self) -> PyTree:
@@ -35,7 +39,14 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def init_state(
-    model: nn.Module, tx: optax.GradientTransformation, input_shape: tuple[int, ...], seed: int, *, with_ema: bool
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    input_shape: tuple[int, ...],
+    seed: int,
+    *,
+    with_ema: bool,
+    loss_fn: LossFn | None = None,
+    memory_size: int = 0,
 ) -> TrainState:
     """Returns the state before the first update; a pure function of its arguments.
 
@@ -43,6 +54,8 @@ def init_state(
       input_shape: of one example, [*space, c].
       seed: of the first parameters and of the run's key.
       with_ema: whether an average of parameters and statistics is kept.
+      loss_fn: a module, where the loss has weights of its own.
+      memory_size: embeddings of earlier batches that are kept; 0 for no memory.
 
     >>> from cnn_jax.layers import BatchNorm
     >>> state = init_state(BatchNorm(), optax.sgd(0.1), (8, 8, 3), seed=0, with_ema=False)
@@ -50,8 +63,9 @@ def init_state(
     (0, [1.0, 1.0, 1.0])
     """
     init_key, run_key = jax.random.split(jax.random.key(seed))
-    variables = model.init(init_key, jnp.zeros((1, *input_shape)), train=False)
-    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    outputs, variables = model.init_with_output(init_key, jnp.zeros((1, *input_shape)), train=False)
+    params = {**variables["params"], **init_loss(loss_fn, jax.random.fold_in(init_key, 0), outputs)}
+    batch_stats = variables.get("batch_stats", {})
     ema = {"params": params, "batch_stats": batch_stats} if with_ema else {}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -60,4 +74,5 @@ def init_state(
         opt_state=tx.init(params),
         ema=jax.tree.map(jnp.copy, ema),  # a donated state must not hold one buffer twice
         key=run_key,
+        memory=init_memory(memory_size, outputs.shape[-1], outputs.dtype) if memory_size else None,
     )

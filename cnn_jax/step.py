@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from cnn_jax.losses.binding import bound
+from cnn_jax.losses.memory import enqueue
 from cnn_jax.losses.reduction import masked_mean
 from cnn_jax.metrics.mean import Mean
 from cnn_jax.mixing import MixFn
@@ -38,6 +40,8 @@ def make_train_step(
 
     Args:
       model: called as model(inputs, train).
+      loss_fn: a function; or a module with weights, which the state holds. It is given the state's memory, if there is one, for
+        `references`; afterwards the batch is put into the memory.
       tx: updates the parameters by the gradient of the mean loss.
       augment: (key, images, axis_name=) -> images in [0, 1].
       mix: (key, images, targets, axis_name=) -> (images, targets), such as `mixing.unmixed`.
@@ -58,18 +62,21 @@ def make_train_step(
     (1, [-0.5])
     """
 
-    def loss_and_measures(params, batch_stats, batch, key):
+    def loss_and_measures(params, carried, batch, key):
+        batch_stats, memory = carried
         variables = {"params": params, "batch_stats": batch_stats}
         outputs, updates = model.apply(
             variables, batch["inputs"], train=True, mutable=["batch_stats", "auxiliary"], rngs={"dropout": key}
         )
         outputs, targets, valid = gather((outputs, batch["targets"], batch["valid"]), axis_name)
-        losses = loss_fn(outputs, targets, where=valid)
+        loss = bound(loss_fn, params, memory)
+        losses = loss(outputs, targets, where=valid)
         measures = {"loss": Mean.of(losses, valid)} | _measure(metric_fns, outputs, targets, valid)
         # Auxiliary heads (Inception) add to what is minimised, not to the loss that is logged: evaluation has none.
         for auxiliary, weight in _sown(updates.get("auxiliary", {})):
-            losses += weight * loss_fn(gather(auxiliary, axis_name), targets, where=valid)
-        return masked_mean(losses, valid), (updates.get("batch_stats", {}), measures)
+            losses += weight * loss(gather(auxiliary, axis_name), targets, where=valid)
+        memory = None if memory is None else enqueue(memory, outputs, targets, valid)
+        return masked_mean(losses, valid), ((updates.get("batch_stats", {}), memory), measures)
 
     gradients = _accumulated(jax.grad(loss_and_measures, has_aux=True), accumulate_steps)
 
@@ -78,14 +85,15 @@ def make_train_step(
         images = augment(augment_key, to_unit(batch["inputs"]), axis_name=axis_name)
         images, targets = mix(jax.random.fold_in(augment_key, 0), images, batch["targets"], axis_name=axis_name)
         batch = {**batch, "inputs": standardise(images), "targets": targets}
-        grads, (batch_stats, measures) = gradients(state.params, state.batch_stats, batch, model_key)
+        grads, ((batch_stats, memory), measures) = gradients(state.params, (state.batch_stats, state.memory), batch, model_key)
         if axis_name is not None:
             grads = lax.pmean(grads, axis_name)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = average(state.ema, {"params": params, "batch_stats": batch_stats}, state.step) if state.ema else {}
         norm = Mean(optax.tree.norm(grads), jnp.ones((), jnp.int32))
-        state = state.replace(step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state, ema=ema)
+        new = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state, "ema": ema, "memory": memory}
+        state = state.replace(step=state.step + 1, **new)
         return state, {**measures, "gradient_norm": norm}
 
     return train_step
@@ -103,6 +111,7 @@ def make_eval_step(
 
     Args:
       model: called as model(inputs, train).
+      loss_fn: a function; or a module, whose weights are then among the variables. It compares a batch with no memory.
       standardise: of images in [0, 1].
       axis_name: the device axis, under pmap only.
 
@@ -117,7 +126,7 @@ def make_eval_step(
     def eval_step(variables: PyTree, batch: Batch) -> tuple[Measures, PyTree]:
         outputs = model.apply(variables, standardise(to_unit(batch["inputs"])), train=False)
         outputs, targets, valid = gather((outputs, batch["targets"], batch["valid"]), axis_name)
-        losses = loss_fn(outputs, targets, where=valid)
+        losses = bound(loss_fn, variables.get("params", {}))(outputs, targets, where=valid)
         return {"loss": Mean.of(losses, valid)} | _measure(metric_fns, outputs, targets, valid), outputs
 
     return eval_step
@@ -167,18 +176,18 @@ def _accumulated(gradients: Callable, num: int) -> Callable:
     def split(x):
         return jnp.moveaxis(x.reshape(-1, num, *x.shape[1:]), 1, 0)
 
-    def summed(params, batch_stats, batch, key):
+    def summed(params, carried, batch, key):
         def one(carry, micro):
-            batch_stats, total, count = carry
+            carried, total, count = carry
             micro_batch, micro_key = micro
-            grads, (batch_stats, measures) = gradients(params, batch_stats, micro_batch, micro_key)
+            grads, (carried, measures) = gradients(params, carried, micro_batch, micro_key)
             weight = measures["loss"].count
-            return (batch_stats, jax.tree.map(lambda t, g: t + weight * g, total, grads), count + weight), measures
+            return (carried, jax.tree.map(lambda t, g: t + weight * g, total, grads), count + weight), measures
 
-        start = (batch_stats, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
+        start = (carried, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
         micros = (jax.tree.map(split, dict(batch)), jax.random.split(key, num))
-        (batch_stats, total, count), measures = lax.scan(one, start, micros)
+        (carried, total, count), measures = lax.scan(one, start, micros)
         grads = jax.tree.map(lambda t: t / jnp.maximum(count, 1), total)
-        return grads, (batch_stats, jax.tree.map(lambda m: m.sum(0), measures))
+        return grads, (carried, jax.tree.map(lambda m: m.sum(0), measures))
 
     return summed

@@ -67,6 +67,17 @@ def mean(values):
 
 def assert_equals_batch_oracle(loss_fn, oracle, *, without_derivative=WITHOUT_DERIVATIVE, cases=CASES, **options):
     """`oracle(x, labels, where, **options)` is the mean over the batch. Needs float64. Then order, padding, float32, bfloat16."""
+    compiled = assert_equals_ordered_oracle(loss_fn, oracle, without_derivative=without_derivative, cases=cases, **options)
+    x, labels, where = make_case("random")
+    expected, gradient = compiled(jnp.array(x), jnp.array(labels), jnp.array(where))
+    order = np.random.default_rng(1).permutation(len(x))
+    value, permuted = compiled(jnp.array(x[order]), jnp.array(labels[order]), jnp.array(where))
+    np.testing.assert_allclose(value, expected, rtol=1e-9, err_msg="permuted")
+    np.testing.assert_allclose(permuted, gradient[order], rtol=1e-7, atol=1e-10, err_msg="permuted")
+
+
+def assert_equals_ordered_oracle(loss_fn, oracle, *, without_derivative=WITHOUT_DERIVATIVE, cases=CASES, **options):
+    """The same for a loss that reads examples in the order of the batch. Returns its mean and gradient, compiled."""
 
     def batch_mean(x, labels, where):
         return masked_mean(loss_fn(x, labels, where=where, **options), where)
@@ -87,15 +98,12 @@ def assert_equals_batch_oracle(loss_fn, oracle, *, without_derivative=WITHOUT_DE
                 up, down = (oracle(x + step * direction, labels, where, **options) for step in (1e-6, -1e-6))
                 np.testing.assert_allclose((gradient * direction)[where].sum(), (up - down) / 2e-6, rtol=1e-5, atol=1e-7, err_msg=case)
     _assert_robust(loss_fn, compiled, **options)
+    return compiled
 
 
 def _assert_robust(loss_fn, compiled, **options):
     x, labels, where = make_case("random")
     expected, gradient = compiled(jnp.array(x), jnp.array(labels), jnp.array(where))
-    order = np.random.default_rng(1).permutation(len(x))
-    value, permuted = compiled(jnp.array(x[order]), jnp.array(labels[order]), jnp.array(where))
-    np.testing.assert_allclose(value, expected, rtol=1e-9, err_msg="permuted")
-    np.testing.assert_allclose(permuted, gradient[order], rtol=1e-7, atol=1e-10, err_msg="permuted")
     apart = loss_fn(jnp.array(x[:7]), jnp.array(labels[:7]), **options)
     hidden = loss_fn(jnp.array(x), jnp.array(labels), where=jnp.arange(len(x)) < 7, **options)
     np.testing.assert_allclose(hidden[:7], apart, rtol=1e-8, atol=1e-10, err_msg="hidden rows")

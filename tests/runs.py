@@ -10,11 +10,11 @@ import numpy as np
 from absl import flags
 
 import launch as launch_module
-from cnn_jax.build import build
+from cnn_jax.build import build, first_state
 from cnn_jax.data.pipeline import train_batches
 from cnn_jax.experiment import About, Experiment, Spec
 from cnn_jax.parallel import make_parallel
-from cnn_jax.state import TrainState, init_state
+from cnn_jax.state import TrainState
 from cnn_jax.train import make_step
 
 REPOSITORY = Path(__file__).parent.parent
@@ -50,8 +50,7 @@ def run_steps(experiment: Experiment, mode: str, num_devices: int, num_steps: in
     """Returns the state after some updates, and each update's loss and gradient norm."""
     parallel = make_parallel(mode, num_devices)
     built = build(experiment, axis_name=parallel.axis_name)
-    with_ema = experiment.ema_decay is not None
-    state = parallel.replicate(init_state(built.model, built.tx, built.dataset.input_shape, experiment.seed, with_ema=with_ema))
+    state = parallel.replicate(first_state(built))
     compiled, measured = None, []
     source = built.dataset.open("train")
     order = built.sampler(source, experiment.batch_size)

@@ -60,6 +60,16 @@ def check_margin(margin: float, name: str = "margin") -> None:
     check_number(name, margin, lambda v: 0 <= v < math.inf, "finite and not negative")
 
 
+def check_positive(name: str, value: float) -> None:
+    """Raises ValueError unless an option is finite and above 0.
+
+    >>> check_positive("temperature", 0.0)
+    Traceback (most recent call last):
+    ValueError: temperature=0.0 must be finite and positive
+    """
+    check_number(name, value, lambda v: 0 < v < math.inf, "finite and positive")
+
+
 def check_labels(labels: Array, name: str, outputs: Array) -> None:
     """Raises ValueError unless labels are integers with the shape of `outputs` [b, *space, k] but its last axis.
 

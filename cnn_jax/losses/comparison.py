@@ -59,31 +59,43 @@ def compare(
     Traceback (most recent call last):
     ValueError: embeddings [2, 3] but labels [1]: labels must be ints [2]
     """
-    check_rows("embeddings", embeddings, "[b, e]")
-    check_labels(labels, "embeddings", embeddings)
-    hide(labels, where)  # `where` is [b], not [b, e]
-    anchors = read("embeddings", embeddings, where)
-    positives, negatives = pair_masks(labels, where)
-    comparison = Comparison(anchors, anchors, positives, negatives, where)
-    if references is not None:
-        comparison = _joined(comparison, labels, references)
+    together = gather(embeddings, labels, where, references)
+    b, n = len(labels), len(together.labels)
+    same = labels[:, None] == together.labels[None, :]
+    counts = together.where[:b, None] & together.where[None, :]
+    positives, negatives = same & counts & ~jnp.eye(b, n, dtype=bool), ~same & counts
+    comparison = Comparison(together.embeddings[:b], together.embeddings, positives, negatives, where)
     return comparison if miner is None else miner(comparison)
 
 
-def _joined(comparison: Comparison, labels: Array, references: References) -> Comparison:
+def gather(
+    embeddings: Float[Array, "b e"], labels: Array, where: Bool[Array, "b"] | None, references: References | None = None
+) -> References:
+    """Returns the batch, followed by the further references: all that an anchor is compared with.
+
+    Raises:
+      ValueError: as `compare`.
+
+    >>> earlier = References(jnp.array([[5.0]]), jnp.array([0]), jnp.array([False]))
+    >>> gather(jnp.array([[1.0], [2.0]]), jnp.array([0, 1]), None, earlier).embeddings.tolist()
+    [[1.0], [2.0], [0.0]]
+    """
+    check_rows("embeddings", embeddings, "[b, e]")
+    check_labels(labels, "embeddings", embeddings)
+    hide(labels, where)  # `where` is [b], not [b, e]
+    batch = References(read("embeddings", embeddings, where), labels, jnp.ones(len(labels), bool) if where is None else where)
+    if references is None:
+        return batch
     check_rows("references.embeddings", references.embeddings, "[n, e]")
     check_labels(references.labels, "references.embeddings", references.embeddings)
-    if references.embeddings.shape[1] != comparison.anchors.shape[1]:
-        sizes = references.embeddings.shape[1], comparison.anchors.shape[1]
+    if references.embeddings.shape[1] != embeddings.shape[1]:
+        sizes = references.embeddings.shape[1], embeddings.shape[1]
         raise ValueError(f"references.embeddings have {sizes[0]} features but embeddings {sizes[1]}: they must be of one model")
-    earlier = read("references.embeddings", references.embeddings, references.where).astype(comparison.anchors.dtype)
-    same = labels[:, None] == references.labels[None, :]
-    counts = jnp.broadcast_to(references.where[None, :], same.shape)
-    counts = counts if comparison.where is None else counts & comparison.where[:, None]
-    return comparison._replace(
-        references=jnp.concatenate([comparison.anchors, earlier]),
-        positives=jnp.concatenate([comparison.positives, same & counts], axis=1),
-        negatives=jnp.concatenate([comparison.negatives, ~same & counts], axis=1),
+    earlier = read("references.embeddings", references.embeddings, references.where).astype(batch.embeddings.dtype)
+    return References(
+        jnp.concatenate([batch.embeddings, earlier]),
+        jnp.concatenate([labels, references.labels]),
+        jnp.concatenate([batch.where, references.where]),
     )
 
 

@@ -46,14 +46,41 @@ def at(matrix: Float[Array, "b n"], indices: Integer[Array, "b"]) -> Float[Array
     return jnp.take_along_axis(matrix, indices[:, None], axis=1)[:, 0]
 
 
+def fold_positives(positives: Array, add: Callable, start):
+    """Returns start after carry = add(indices, weights, carry) for every anchor's first positive, its second, and so on.
+
+    Args:
+      positives: [b, n], booleans or weights.
+      add: of `indices` [b] of one positive an anchor and `weights` [b], 0 where the anchor has no further one.
+
+    >>> fold_positives(jnp.array([[False, True, True]]), lambda indices, weights, carry: 10 * carry + indices, jnp.zeros(1, int)).tolist()
+    [12]
+    """
+    columns = jnp.arange(positives.shape[1])[None, :]
+
+    def further(carry):
+        last, _ = carry
+        return ((positives != 0) & (columns > last[:, None])).any()
+
+    def one(carry):
+        last, result = carry
+        candidates = (positives != 0) & (columns > last[:, None])
+        has = candidates.any(1)
+        indices = jnp.argmax(candidates, axis=1).astype(jnp.int32)
+        weights = jnp.where(has, at(positives, indices), jnp.zeros((), positives.dtype))
+        return jnp.where(has, indices, positives.shape[1]).astype(jnp.int32), add(indices, weights, result)
+
+    return lax.while_loop(further, one, (jnp.full(len(positives), -1, jnp.int32), start))[1]
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _summed(term, matrix, positives, constants):
     def add(indices, weights, total):
         values = term(matrix, indices, *constants)
         return jax.tree.map(lambda t, v: t + jnp.where(weights != 0, v, 0) * weights, total, values)
 
-    shapes = jax.eval_shape(term, matrix, jnp.zeros(len(matrix), jnp.int32), *constants)
-    return _passes(positives, add, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
+    shapes = jax.eval_shape(term, matrix, jnp.zeros(len(positives), jnp.int32), *constants)
+    return fold_positives(positives, add, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
 
 
 def _forwards(term, matrix, positives, constants):
@@ -68,7 +95,7 @@ def _backwards(term, residuals, cotangents):
         (one,) = pull(jax.tree.map(lambda c: jnp.where(weights != 0, c, 0) * weights, cotangents))
         return gradient + one
 
-    gradient = _passes(positives, add, jnp.zeros_like(matrix))
+    gradient = fold_positives(positives, add, jnp.zeros_like(matrix))
     return gradient, jnp.zeros_like(positives), jax.tree.map(_no_gradient, constants)
 
 
@@ -77,22 +104,3 @@ _summed.defvjp(_forwards, _backwards)
 
 def _no_gradient(x):
     return jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.floating) else np.zeros(x.shape, jax.dtypes.float0)
-
-
-def _passes(positives, add, start):
-    """add(indices, weights, carry) for every anchor's first positive, then its second, until the anchor with most has no more."""
-    columns = jnp.arange(positives.shape[1])[None, :]
-
-    def further(carry):
-        last, _ = carry
-        return ((positives != 0) & (columns > last[:, None])).any()
-
-    def one(carry):
-        last, result = carry
-        candidates = (positives != 0) & (columns > last[:, None])
-        has = candidates.any(1)
-        indices = jnp.argmax(candidates, axis=1).astype(jnp.int32)
-        weights = jnp.where(has, at(positives, indices), 0)
-        return jnp.where(has, indices, positives.shape[1]).astype(jnp.int32), add(indices, weights, result)
-
-    return lax.while_loop(further, one, (jnp.full(len(positives), -1, jnp.int32), start))[1]
