@@ -13,6 +13,7 @@ from cnn_jax.losses import (
     classification,
     contrastive,
     focal,
+    listwise,
     margin_loss,
     miners,
     multi_label,
@@ -21,8 +22,10 @@ from cnn_jax.losses import (
     ranking,
     regression,
     triplet,
+    vicreg,
 )
 from cnn_jax.metrics import accuracy, confusion, retrieval
+from cnn_jax.metrics import ranking as ranking_metrics
 from cnn_jax.models import (
     alexnet,
     all_cnn,
@@ -187,7 +190,12 @@ LOSSES = {
     "smooth_ap": average_precision.smooth_ap,
     "ranked_list": ranked_list.ranked_list,
     "nca": nca.nca,
+    "vicreg_by_label": vicreg.vicreg_by_label,
     "margin_ranking": ranking.margin_ranking,
+    "pairwise_logistic": ranking.pairwise_logistic,
+    "lambda_rank": ranking.lambda_rank,
+    "softmax_ranking": listwise.softmax_ranking,
+    "list_net": listwise.list_net,
 }
 
 # (comparison, <options>) -> comparison: which pairs a loss on embeddings reads, and how often
@@ -201,11 +209,12 @@ MINERS = {
     "angular": miners.angular,
 }
 
-# (logits, targets, where=, <options>) -> sums and counts with .result()
+# (logits | scores, targets, where=, <options>) -> sums and counts with .result()
 METRICS = {
     "accuracy": accuracy.accuracy,
     "top_k": accuracy.top_k,
     "confusion": confusion.confusion,
+    "ndcg": ranking_metrics.ndcg,
 }
 
 # (embeddings, labels, <options>) -> float, over the whole test set
