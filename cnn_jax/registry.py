@@ -20,6 +20,7 @@ from cnn_jax.losses import (
     info_nce,
     learned_margin,
     lifted_structure,
+    listwise,
     margin_loss,
     miners,
     multi_label,
@@ -33,8 +34,10 @@ from cnn_jax.losses import (
     siamese,
     triplet,
     tuplet_margin,
+    vicreg,
 )
 from cnn_jax.metrics import accuracy, confusion, retrieval, verification
+from cnn_jax.metrics import ranking as ranking_metrics
 from cnn_jax.models import (
     alexnet,
     all_cnn,
@@ -185,7 +188,7 @@ AUGMENTATIONS = {
 # (key, images, <options>, axis_name=) -> Mixed(images, partners, weights)
 MIXTURES = {"mixup": augment.mixup, "cutmix": augment.cutmix, "mixup_or_cutmix": augment.mixup_or_cutmix}
 
-# (logits | embeddings | scores | distances, targets, where=, <options>) -> [b]; or a Linen module called so, with weights: (num_classes=, <options>)
+# (logits | embeddings | scores | distances, targets, where=, <options>) -> [b]; or a Linen module called so, made with (num_classes=, …)
 LOSSES = {
     "softmax_cross_entropy": classification.softmax_cross_entropy,
     "poly1": classification.poly1,
@@ -220,7 +223,12 @@ LOSSES = {
     "n_pairs": n_pairs.n_pairs,
     "angular": angular.angular,
     "tuplet_margin": tuplet_margin.tuplet_margin,
+    "vicreg_by_label": vicreg.vicreg_by_label,
     "margin_ranking": ranking.margin_ranking,
+    "pairwise_logistic": ranking.pairwise_logistic,
+    "lambda_rank": ranking.lambda_rank,
+    "softmax_ranking": listwise.softmax_ranking,
+    "list_net": listwise.list_net,
     "siamese_contrastive": siamese.siamese_contrastive,
     "normalised_softmax": angular_margin.NormalisedSoftmax,
     "cosface": angular_margin.CosFace,
@@ -243,11 +251,12 @@ MINERS = {
     "angular": miners.angular,
 }
 
-# (logits, targets, where=, <options>) -> sums and counts with .result()
+# (logits | scores, targets, where=, <options>) -> sums and counts with .result()
 METRICS = {
     "accuracy": accuracy.accuracy,
     "top_k": accuracy.top_k,
     "confusion": confusion.confusion,
+    "ndcg": ranking_metrics.ndcg,
 }
 
 # (embeddings | distances, labels, <options>) -> float, over the whole test set
