@@ -11,6 +11,7 @@ from cnn_jax.losses.comparison import spread_mean
 from cnn_jax.losses.examples import hide, read
 from cnn_jax.losses.log_sum_exp import log_sum_exp
 from cnn_jax.ops.arguments import check_values
+from cnn_jax.ops.precision import result_type
 
 
 def softmax_ranking(scores: Float[Array, "b"], targets: Array, *, where: Bool[Array, "b"] | None = None) -> Float[Array, "b"]:
@@ -32,7 +33,7 @@ def softmax_ranking(scores: Float[Array, "b"], targets: Array, *, where: Bool[Ar
     y = hide(targets, where)
     check_values("targets", y, lambda v: v >= 0, "not negative")
     y = jnp.where(y >= 0, y.astype(logs.dtype), jnp.nan)
-    return _crossed(y, logs, counted).astype(scores.dtype)
+    return _crossed(y, logs, counted).astype(result_type(scores))
 
 
 def list_net(scores: Float[Array, "b"], targets: Array, *, where: Bool[Array, "b"] | None = None) -> Float[Array, "b"]:
@@ -51,7 +52,7 @@ def list_net(scores: Float[Array, "b"], targets: Array, *, where: Bool[Array, "b
     """
     logs, counted = _log_softmax(scores, targets, where)
     wished = jnp.exp(_less_total(hide(targets, where).astype(logs.dtype), counted))
-    return _crossed(jnp.where(counted, wished, 0), logs, counted).astype(scores.dtype)
+    return _crossed(jnp.where(counted, wished, 0), logs, counted).astype(result_type(scores))
 
 
 def _log_softmax(scores: Array, targets: Array, where: Array | None) -> tuple[Float[Array, "b"], Bool[Array, "b"]]:

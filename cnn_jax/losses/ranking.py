@@ -10,13 +10,9 @@ from jaxtyping import Array, Bool, Float
 
 from cnn_jax.losses.checks import check_margin, check_rows, check_same_shape
 from cnn_jax.losses.comparison import spread_mean
-<<<<<<< HEAD
-from cnn_jax.losses.examples import read
-from cnn_jax.ops.precision import result_type
-=======
 from cnn_jax.losses.examples import hide, read
 from cnn_jax.ops.discounted_gain import dcg, gains, rank_discounts
->>>>>>> da7b57f269e92b20b3670f96914a01eb93bd45e9
+from cnn_jax.ops.precision import result_type
 
 
 def margin_ranking(
@@ -41,7 +37,7 @@ def margin_ranking(
     check_margin(margin)
     ahead, ordered = _pairs(scores, targets, where)
     losses = jnp.maximum(margin - ahead, 0)
-    return spread_mean(jnp.where(ordered, losses, 0).sum(1), ordered.sum(1), where).astype(scores.dtype)
+    return spread_mean(jnp.where(ordered, losses, 0).sum(1), ordered.sum(1), where).astype(result_type(scores))
 
 
 def pairwise_logistic(scores: Float[Array, "b"], targets: Array, *, where: Bool[Array, "b"] | None = None) -> Float[Array, "b"]:
@@ -59,7 +55,7 @@ def pairwise_logistic(scores: Float[Array, "b"], targets: Array, *, where: Bool[
     2.85
     """
     ahead, ordered = _pairs(scores, targets, where)
-    return spread_mean(jnp.where(ordered, jax.nn.softplus(-ahead), 0).sum(1), ordered.sum(1), where).astype(scores.dtype)
+    return spread_mean(jnp.where(ordered, jax.nn.softplus(-ahead), 0).sum(1), ordered.sum(1), where).astype(result_type(scores))
 
 
 def lambda_rank(
@@ -91,7 +87,7 @@ def lambda_rank(
     change = jnp.abs((gain[:, None] - gain[None, :]) * (discount[:, None] - discount[None, :])) / jnp.where(best > 0, best, 1)
     losses = jnp.where(ordered, jax.nn.softplus(-ahead) * lax.stop_gradient(change), 0)
     num_examples = len(s) if where is None else where.sum()
-    return (losses.sum(1) * num_examples).astype(scores.dtype)
+    return (losses.sum(1) * num_examples).astype(result_type(scores))
 
 
 def _pairs(scores: Array, targets: Array, where: Array | None) -> tuple[Float[Array, "b b"], Bool[Array, "b b"]]:
@@ -102,9 +98,4 @@ def _pairs(scores: Array, targets: Array, where: Array | None) -> tuple[Float[Ar
     ordered = targets[:, None] > targets[None, :]
     if where is not None:
         ordered &= where[:, None] & where[None, :]
-<<<<<<< HEAD
-    losses = jnp.maximum(margin - (s[:, None] - s[None, :]), 0)
-    return spread_mean(jnp.where(ordered, losses, 0).sum(1), ordered.sum(1), where).astype(result_type(scores))
-=======
     return s[:, None] - s[None, :], ordered
->>>>>>> da7b57f269e92b20b3670f96914a01eb93bd45e9
