@@ -8,6 +8,7 @@ from cnn_jax.losses.checks import check_margin, check_rows, check_same_shape
 from cnn_jax.losses.comparison import Miner, References, compare, spread_mean, weigh
 from cnn_jax.losses.examples import hide, read
 from cnn_jax.ops.distance import squared_distances
+from cnn_jax.ops.precision import result_type
 
 
 def vicreg(
@@ -45,7 +46,7 @@ def vicreg(
     check_same_shape(first=first, second=second)
     z, other = read("first", first, where), read("second", second, where)
     batch = sum(_spread(x, where, variance, covariance, epsilon) for x in (z, other))
-    return hide(invariance * jnp.square(z - other).mean(1) + batch, where).astype(first.dtype)
+    return hide(invariance * jnp.square(z - other).mean(1) + batch, where).astype(result_type(first))
 
 
 def vicreg_by_label(
