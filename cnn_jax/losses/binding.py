@@ -17,8 +17,8 @@ WEIGHTS = "loss"
 """The key of the loss' weights among the parameters."""
 
 
-def init_loss(loss_fn: Callable[..., Any], key: jax.Array, outputs: jax.Array) -> dict[str, Any]:
-    """Returns {"loss": weights} of a loss that has some, {} of a function.
+def init_loss(loss_fn: Callable[..., Any] | None, key: jax.Array, outputs: jax.Array) -> dict[str, Any]:
+    """Returns {"loss": weights} of a loss that has some, {} of a function or of none.
 
     Args:
       outputs: of the network [b, e], for any examples.
