@@ -16,9 +16,11 @@ from cnn_jax.data.dataset import Dataset
 from cnn_jax.errors import UserError, unknown
 from cnn_jax.experiment import Experiment, Spec
 from cnn_jax.layers import Embedder, Scorer
+from cnn_jax.metrics.embedding_health import embedding_health
 from cnn_jax.mixing import MixFn, make_mix, unmixed
 from cnn_jax.options import options, reads
-from cnn_jax.registry import BY_FIELD, LOSSES
+from cnn_jax.registry import BY_FIELD, LOSSES, RETRIEVAL
+from cnn_jax.step import undiagnosed
 from cnn_jax.types import AugmentFn, LossFn, MetricFn, PyTree
 
 # What a loss reads -> how the model ends. Scores and embeddings are wrapped around any network.
@@ -34,7 +36,8 @@ class Built(NamedTuple):
     outputs: str
     loss_fn: LossFn
     metric_fns: Mapping[str, MetricFn]
-    retrieval_fns: Mapping[str, Callable[..., float]]
+    retrieval_fns: Mapping[str, Callable[[Any], float]]
+    diagnose: MetricFn
     tx: optax.GradientTransformation
     learning_rate: Callable[[int], float]
     average: Callable[[PyTree, PyTree, jax.Array], PyTree]
@@ -77,6 +80,7 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
         loss_fn=_call(experiment.loss, "loss"),
         metric_fns={label(spec, "metrics"): _call(spec, "metrics") for spec in experiment.metrics},
         retrieval_fns={label(spec, "retrieval"): _call(spec, "retrieval") for spec in experiment.retrieval},
+        diagnose=_diagnosis(experiment.loss) if outputs == "embeddings" else undiagnosed,
         tx=tx,
         learning_rate=lambda step: option(experiment.optimizer, "optimizer", "learning_rate") * float(factor(step)),
         average=optim.no_average if experiment.ema_decay is None else optim.moving_average(experiment.ema_decay),
@@ -86,6 +90,13 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
     )
     _check_fit(built)
     return built
+
+
+def _diagnosis(loss: Spec) -> MetricFn:
+    """The health of embeddings; triplets are active by the margin and the distance of a triplet loss, else where in the wrong order."""
+    if not loss.name.startswith("triplet"):
+        return embedding_health
+    return partial(embedding_health, **{name: option(loss, "loss", name) for name in ("margin", "distance")})
 
 
 def _check_fit(built: Built) -> None:
@@ -116,7 +127,7 @@ def _check_fit(built: Built) -> None:
     if experiment.best_by not in measured:
         raise unknown("best_by", experiment.best_by, measured, "It names the test metric that picks the best checkpoint.")
     for name, k in ((s.name, option(s, f, "k")) for f in ("metrics", "retrieval") for s in getattr(experiment, f)):
-        limit = dataset.num_test - 1 if name == "recall_at_k" else dataset.num_classes
+        limit = dataset.num_test - 1 if name in RETRIEVAL else dataset.num_classes
         if k is not None and not 1 <= k <= limit:
             raise UserError(f"{name} with k={k}: k must be from 1 to {limit} on {dataset.name}.")
     _check_model(built)

@@ -9,7 +9,7 @@ from cnn_jax.data.digits import digits
 from cnn_jax.data.generated import generated
 from cnn_jax.data.lfw_subset import lfw_subset
 from cnn_jax.losses import classification, contrastive, focal, multi_label, ranking, regression, triplet
-from cnn_jax.metrics import accuracy, confusion, retrieval
+from cnn_jax.metrics import accuracy, clustering, confusion, retrieval
 from cnn_jax.models import (
     alexnet,
     all_cnn,
@@ -179,8 +179,22 @@ METRICS = {
     "confusion": confusion.confusion,
 }
 
-# (embeddings, labels, <options>) -> float, over the whole test set
-RETRIEVAL = {"recall_at_k": retrieval.recall_at_k}
+# (embeddings, labels) of the whole test set -> what the metrics below read, made once for all of them
+REPORTS = {"retrieval": retrieval.retrieval_report, "clustering": clustering.clustering_report}
+
+# (retrieval | clustering, <options>) -> float
+RETRIEVAL = {
+    "precision_at_1": retrieval.precision_at_1,
+    "recall_at_k": retrieval.recall_at_k,
+    "cmc": retrieval.cmc,
+    "r_precision": retrieval.r_precision,
+    "map_at_r": retrieval.map_at_r,
+    "mean_average_precision": retrieval.mean_average_precision,
+    "mrr": retrieval.mrr,
+    "ndcg": retrieval.ndcg,
+    "nmi": clustering.nmi,
+    "ami": clustering.ami,
+}
 
 # (factor, <options>) -> optax.GradientTransformation
 OPTIMIZERS = {"sgd": optim.sgd, "adamw": optim.adamw}
