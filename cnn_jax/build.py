@@ -20,10 +20,12 @@ from cnn_jax.errors import UserError, unknown
 from cnn_jax.experiment import Experiment, Spec
 from cnn_jax.layers import Embedder, Scorer, Siamese
 from cnn_jax.losses.binding import WEIGHTS, bound, init_loss
+from cnn_jax.metrics.embedding_health import embedding_health
 from cnn_jax.mixing import MixFn, make_mix, unmixed
 from cnn_jax.options import options, reads
-from cnn_jax.registry import BY_FIELD, LOSSES
+from cnn_jax.registry import BY_FIELD, LOSSES, REPORTS, RETRIEVAL
 from cnn_jax.state import TrainState, init_state
+from cnn_jax.step import undiagnosed
 from cnn_jax.types import AugmentFn, LossFn, MetricFn, PyTree
 
 # What a loss reads -> how the model ends. Scores, embeddings and distances of pairs are wrapped around any network.
@@ -45,7 +47,8 @@ class Built(NamedTuple):
     outputs: str
     loss_fn: LossFn
     metric_fns: Mapping[str, MetricFn]
-    retrieval_fns: Mapping[str, Callable[..., float]]
+    retrieval_fns: Mapping[str, Callable[[Any], float]]
+    diagnose: MetricFn
     tx: optax.GradientTransformation
     learning_rate: Callable[[int], float]
     average: Callable[[PyTree, PyTree, jax.Array], PyTree]
@@ -93,6 +96,7 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
         loss_fn=_call(experiment.loss, "loss", **to_loss),
         metric_fns={label(spec, "metrics"): _call(spec, "metrics") for spec in experiment.metrics},
         retrieval_fns={label(spec, "retrieval"): _call(spec, "retrieval") for spec in experiment.retrieval},
+        diagnose=_diagnosis(experiment.loss) if outputs == "embeddings" else undiagnosed,
         tx=tx,
         learning_rate=lambda step: option(experiment.optimizer, "optimizer", "learning_rate") * float(factor(step)),
         average=optim.no_average if experiment.ema_decay is None else optim.moving_average(experiment.ema_decay),
@@ -124,6 +128,13 @@ def first_state(built: Built) -> TrainState:
     )
 
 
+def _diagnosis(loss: Spec) -> MetricFn:
+    """The health of embeddings; triplets are active by the margin and the distance of a triplet loss, else where in the wrong order."""
+    if not loss.name.startswith("triplet"):
+        return embedding_health
+    return partial(embedding_health, **{name: option(loss, "loss", name) for name in ("margin", "distance")})
+
+
 def _check_fit(built: Built) -> None:
     """Refuses parts that do not go together, before any data is read."""
     experiment, dataset = built.experiment, built.dataset
@@ -137,11 +148,11 @@ def _check_fit(built: Built) -> None:
                 f"{' --set best_by=loss' if built.outputs == 'scores' else ''}."
             )
     for spec in experiment.retrieval:
-        wanted = reads(BY_FIELD["retrieval"][spec.name])
+        wanted = reads(REPORTS[reads(RETRIEVAL[spec.name])])
         if wanted != built.outputs:
             raise UserError(
                 f"retrieval={spec.name} reads {wanted}, but the loss {experiment.loss.name} makes the model end in {built.outputs}. "
-                f"Add --set retrieval={' or choose a loss on ' + wanted if built.outputs != 'distances' else 'roc_auc'}."
+                f"Add --set retrieval={'roc_auc' if built.outputs == 'distances' else ''} or choose a loss on {wanted}."
             )
     if experiment.mix and built.outputs != "logits":
         raise UserError(
@@ -154,7 +165,7 @@ def _check_fit(built: Built) -> None:
     if experiment.best_by not in measured:
         raise unknown("best_by", experiment.best_by, measured, "It names the test metric that picks the best checkpoint.")
     for name, k in ((s.name, option(s, f, "k")) for f in ("metrics", "retrieval") for s in getattr(experiment, f)):
-        limit = dataset.num_test - 1 if name == "recall_at_k" else dataset.num_classes
+        limit = dataset.num_test - 1 if name in RETRIEVAL else dataset.num_classes
         if k is not None and not 1 <= k <= limit:
             raise UserError(f"{name} with k={k}: k must be from 1 to {limit} on {dataset.name}.")
     _check_model(built)

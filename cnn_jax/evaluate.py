@@ -17,11 +17,14 @@ from cnn_jax.build import Built, build, first_state
 from cnn_jax.checkpoint import Checkpoints
 from cnn_jax.data.pipeline import empty_batch, eval_batches
 from cnn_jax.data.source import Source
+from cnn_jax.embedding_files import retrieval_table, write_embedding_files
 from cnn_jax.errors import UserError
 from cnn_jax.experiment import Experiment
 from cnn_jax.files import finite, write_text
-from cnn_jax.metrics.retrieval import nearest_neighbours
+from cnn_jax.metrics.retrieval import Retrieval, cmc_curve, per_class
+from cnn_jax.options import reads
 from cnn_jax.parallel import Parallel, make_parallel
+from cnn_jax.registry import REPORTS
 from cnn_jax.report import console, say, table, timed
 from cnn_jax.state import TrainState
 from cnn_jax.step import make_eval_step
@@ -29,12 +32,16 @@ from cnn_jax.types import PyTree
 
 
 class Evaluation(NamedTuple):
-    """Figures over a test set; `outputs` and `targets` are of its examples in order. `figures` are the plain numbers."""
+    """Figures over a test set; `outputs` and `targets` are of its examples in order. `figures` are the plain numbers.
+
+    `retrieval` is what each example found among the others, where outputs are embeddings.
+    """
 
     results: dict[str, Any]
     outputs: np.ndarray
     targets: np.ndarray
     num_examples: int
+    retrieval: Retrieval | None = None
 
     @property
     def figures(self) -> dict[str, float]:
@@ -74,9 +81,17 @@ class Evaluator:
             targets.append(batch["targets"][batch["valid"]])
         outputs, targets = np.concatenate(outputs), np.concatenate(targets)
         results = {name: total.result() for name, total in totals.items()}
-        for name, retrieval_fn in self.built.retrieval_fns.items():
-            results[name] = retrieval_fn(outputs, targets)
-        return Evaluation(results, outputs, targets, len(targets))
+        # The ranking and the clusters take long: each is made once, for all figures that are read off it.
+        needed = {reads(function) for function in self.built.retrieval_fns.values()}
+        needed |= {"retrieval"} if self.built.outputs == "embeddings" else set()
+        reports = {name: REPORTS[name](outputs, targets) for name in sorted(needed)}
+        results |= {name: function(reports[reads(function)]) for name, function in self.built.retrieval_fns.items()}
+        retrieval = reports.get("retrieval")
+        if retrieval is not None:
+            results["lone_labels"] = retrieval.num_lone
+            results["cmc"] = cmc_curve(retrieval)
+            results["retrieval_per_class"] = per_class(retrieval)
+        return Evaluation(results, outputs, targets, len(targets), retrieval)
 
 
 def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None, mode: str, num_devices: int | None) -> Evaluation:
@@ -104,6 +119,8 @@ def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None,
     except OSError as error:
         raise UserError(f"The results cannot be written to {workdir}: {error.strerror}.") from None
     say(f"wrote {workdir / 'evaluation.json'} and {workdir / 'predictions.csv'}")
+    if evaluation.retrieval is not None:
+        write_embedding_files(workdir, evaluation.outputs, evaluation.retrieval, source, built.dataset.class_names)
     return evaluation
 
 
@@ -140,7 +157,7 @@ def restore_target(built: Built, parallel: Parallel) -> TrainState:
 
 
 def evaluation_tables(evaluation: Evaluation, built: Built) -> Group:
-    """Returns the figures as a table and, where there is a confusion matrix, each class's precision and recall."""
+    """Returns the figures as a table, and each class's precision and recall, or what its examples find among all embeddings."""
     tables = [table(["test metric", "value"], [[name.replace("_", " "), value] for name, value in evaluation.figures.items()])]
     if "confusion" in evaluation.results:
         confusion, names = evaluation.results["confusion"], built.dataset.class_names
@@ -151,6 +168,8 @@ def evaluation_tables(evaluation: Evaluation, built: Built) -> Group:
             columns += [f"→ {name}" for name in names]
             rows = [row + counts for row, counts in zip(rows, confusion["matrix"], strict=True)]
         tables.append(table(columns, rows))
+    if evaluation.retrieval is not None:
+        tables.append(retrieval_table(evaluation.retrieval, built.dataset.class_names))
     return Group(*tables)
 
 
@@ -187,7 +206,7 @@ def _class_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
 
 
 def _neighbour_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
-    nearest = nearest_neighbours(evaluation.outputs, k=1)[:, 0]
+    nearest = evaluation.retrieval.nearest
     distances = np.linalg.norm(evaluation.outputs - evaluation.outputs[nearest], axis=1).round(6)
     rows = zip(range(len(nearest)), evaluation.targets, nearest, evaluation.targets[nearest], distances, strict=True)
     return ["index", "label", "nearest", "nearest_label", "distance"], rows

@@ -36,7 +36,7 @@ from cnn_jax.losses import (
     tuplet_margin,
     vicreg,
 )
-from cnn_jax.metrics import accuracy, confusion, retrieval, verification
+from cnn_jax.metrics import accuracy, clustering, confusion, retrieval, verification
 from cnn_jax.metrics import ranking as ranking_metrics
 from cnn_jax.models import (
     alexnet,
@@ -259,9 +259,25 @@ METRICS = {
     "ndcg": ranking_metrics.ndcg,
 }
 
-# (embeddings | distances, labels, <options>) -> float, over the whole test set
+# (embeddings | distances, labels) of the whole test set -> what the metrics below read, made once for all of them
+REPORTS = {
+    "retrieval": retrieval.retrieval_report,
+    "clustering": clustering.clustering_report,
+    "verification": verification.verification_report,
+}
+
+# (retrieval | clustering | verification, <options>) -> float
 RETRIEVAL = {
+    "precision_at_1": retrieval.precision_at_1,
     "recall_at_k": retrieval.recall_at_k,
+    "cmc": retrieval.cmc,
+    "r_precision": retrieval.r_precision,
+    "map_at_r": retrieval.map_at_r,
+    "mean_average_precision": retrieval.mean_average_precision,
+    "mrr": retrieval.mrr,
+    "ndcg": retrieval.ndcg,
+    "nmi": clustering.nmi,
+    "ami": clustering.ami,
     "roc_auc": verification.roc_auc,
     "equal_error_rate": verification.equal_error_rate,
     "verification_accuracy": verification.verification_accuracy,

@@ -155,7 +155,7 @@ class Report:
         rate = (step - last) * self.batch_size / max(time.perf_counter() - start, 1e-9)
         self.restart_clock(step)
         self._record(step, "train", {**values, "examples_per_second": rate})
-        shown = {k: v for k, v in values.items() if k != "gradient_norm"}
+        shown = {k: v for k, v in values.items() if k != "gradient_norm" and "/" not in k}  # a group's figures would fill lines
         figures = f"{_figures(shown)}  {rate:,.0f} images/s"
         if self.bar:
             self.bar.update(self.task, completed=step, figures=figures)
@@ -166,7 +166,10 @@ class Report:
     def test(self, step: int, values: dict[str, float], num_examples: int, of: int) -> None:
         """Records an evaluation."""
         self._record(step, "test", values)
-        line = f"test at step {step}: {_figures(values)}  evaluated {num_examples} of {of}"
+        self.note(f"test at step {step}: {_figures(values)}  evaluated {num_examples} of {of}")
+
+    def note(self, line: str) -> None:
+        """Prints a line above the bar."""
         if self.bar:
             self.bar.console.print(line, highlight=False)
         else:

@@ -1,6 +1,7 @@
 """One update and one evaluation as pure functions of (state, batch). Nothing here knows a device or a setting."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -18,6 +19,18 @@ from cnn_jax.types import AugmentFn, Batch, LossFn, MetricFn, PyTree
 
 Measures = Mapping[str, PyTree]
 
+# Updates: a diagnosis may decompose matrices, which on a GPU can take as long as a small network's step.
+DIAGNOSED_EVERY = 10
+
+
+def undiagnosed(outputs: PyTree, targets: PyTree, *, where: jax.Array | None = None) -> Measures:
+    """Returns no measures: of outputs that need no diagnosis.
+
+    >>> undiagnosed(jnp.ones(2), jnp.ones(2))
+    {}
+    """
+    return {}
+
 
 def make_train_step(
     model: nn.Module,
@@ -29,6 +42,7 @@ def make_train_step(
     mix: MixFn,
     standardise: Callable[[jax.Array], jax.Array],
     average: Callable[[PyTree, PyTree, jax.Array], PyTree],
+    diagnose: MetricFn = undiagnosed,
     accumulate_steps: int = 1,
     axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Measures]]:
@@ -47,6 +61,7 @@ def make_train_step(
       mix: (key, images, targets, axis_name=) -> (images, targets), such as `mixing.unmixed`.
       standardise: of images in [0, 1].
       average: (average, new, update) -> average, such as `optim.moving_average`; used where the state keeps one.
+      diagnose: (outputs, targets, where=) -> further measures, made at the first and then at every tenth update only.
       accumulate_steps: micro-batches of an update, which share the batch equally.
       axis_name: the device axis, under pmap only.
 
@@ -62,7 +77,7 @@ def make_train_step(
     (1, [-0.5])
     """
 
-    def loss_and_measures(params, carried, batch, key):
+    def loss_and_measures(step, params, carried, batch, key):
         batch_stats, memory = carried
         variables = {"params": params, "batch_stats": batch_stats}
         outputs, updates = model.apply(
@@ -72,19 +87,19 @@ def make_train_step(
         loss = bound(loss_fn, params, memory)
         losses = loss(outputs, targets, where=valid)
         measures = {"loss": Mean.of(losses, valid)} | _measure(metric_fns, outputs, targets, valid)
+        measures |= _now_and_then(diagnose, step, outputs, targets, valid)
         # Auxiliary heads (Inception) add to what is minimised, not to the loss that is logged: evaluation has none.
         for auxiliary, weight in _sown(updates.get("auxiliary", {})):
             losses += weight * loss(gather(auxiliary, axis_name), targets, where=valid)
         memory = None if memory is None else enqueue(memory, outputs, targets, valid)
         return masked_mean(losses, valid), ((updates.get("batch_stats", {}), memory), measures)
 
-    gradients = _accumulated(jax.grad(loss_and_measures, has_aux=True), accumulate_steps)
-
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Measures]:
         augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         images = augment(augment_key, to_unit(batch["inputs"]), axis_name=axis_name)
         images, targets = mix(jax.random.fold_in(augment_key, 0), images, batch["targets"], axis_name=axis_name)
         batch = {**batch, "inputs": standardise(images), "targets": targets}
+        gradients = _accumulated(jax.grad(partial(loss_and_measures, state.step), has_aux=True), accumulate_steps)
         grads, ((batch_stats, memory), measures) = gradients(state.params, (state.batch_stats, state.memory), batch, model_key)
         if axis_name is not None:
             grads = lax.pmean(grads, axis_name)
@@ -163,6 +178,17 @@ def _sown(collection: PyTree) -> Iterator[tuple[jax.Array, jax.Array]]:
 
 def _measure(metric_fns, outputs, targets, valid) -> Measures:
     return {name: metric_fn(outputs, targets, where=valid) for name, metric_fn in metric_fns.items()}
+
+
+def _now_and_then(diagnose: MetricFn, step: jax.Array, outputs, targets, valid) -> Measures:
+    """Zeros, which add nothing to sums and counts, where the step has no diagnosis."""
+    arguments = (lax.stop_gradient(outputs), targets, valid)
+
+    def made(outputs, targets, valid):
+        return diagnose(outputs, targets, where=valid)
+
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(made, *arguments))
+    return lax.cond(step % DIAGNOSED_EVERY == 0, made, lambda *_: nothing, *arguments)
 
 
 def _accumulated(gradients: Callable, num: int) -> Callable:

@@ -15,6 +15,7 @@ from cnn_jax.data.pipeline import empty_batch, train_batches
 from cnn_jax.errors import UserError
 from cnn_jax.evaluate import Evaluator, restore_target
 from cnn_jax.experiment import Experiment
+from cnn_jax.metrics.embedding_health import collapse_warning
 from cnn_jax.mixing import mixed_loss, of_own_target
 from cnn_jax.parallel import Parallel, make_parallel
 from cnn_jax.report import Report, say, timed
@@ -80,7 +81,7 @@ def _loop(
     checkpoints: Checkpoints,
     workdir: Path,
 ) -> dict[str, float]:
-    experiment, start_step, last, window = built.experiment, int(state.step), built.experiment.num_steps, []
+    experiment, start_step, last, window, warned = built.experiment, int(state.step), built.experiment.num_steps, [], False
     with Report(workdir, start_step=start_step, num_steps=last, batch_size=experiment.batch_size) as report:
         for step, batch in enumerate(batches, start_step + 1):
             state, measures = step_fn(state, parallel.shard(batch))
@@ -93,8 +94,12 @@ def _loop(
             saves = evaluates or (experiment.save_every is not None and step % experiment.save_every == 0)
             # Saving closes a window as well: a run that resumes there then logs the same means.
             if step % experiment.log_every == 0 or saves:
-                report.train(step, {**_means(window, step), "learning_rate": built.learning_rate(step - 1)})
+                means = _means(window, step)
+                report.train(step, {**means, "learning_rate": built.learning_rate(step - 1)})
                 window = []
+                if not warned and (warning := collapse_warning(means)) is not None:
+                    report.note(f"warning: at step {step}, {warning}")
+                    warned = True
             figures = None
             if evaluates:
                 evaluation = evaluator(state.eval_variables)
@@ -136,6 +141,7 @@ def make_step(built: Built, parallel: Parallel):
         augment=built.augment,
         mix=built.mix,
         standardise=built.standardise,
+        diagnose=built.diagnose,
         average=built.average,
         accumulate_steps=built.experiment.accumulate_steps,
         axis_name=parallel.axis_name,
@@ -187,13 +193,16 @@ def _announce(built: Built, parallel: Parallel, workdir: Path, start_step: int, 
 
 
 def _means(window: list[Measures], step: int) -> dict[str, float]:
-    """The means over the window's steps. Raises UserError, naming the step, if a loss or a gradient is not finite."""
+    """The means over the window's steps, and of those that had any, the diagnoses'.
+
+    Raises UserError, naming the step, if a loss or a gradient is not finite.
+    """
     window = jax.device_get(window)
     for at, measures in enumerate(window, step - len(window) + 1):
         _check_finite(measures["loss"].result(), "loss", at)
         _check_finite(measures["gradient_norm"].result(), "gradient's norm", at)
     totals = jax.tree.map(lambda *x: np.sum(x, axis=0, dtype=np.float64), *window)
-    return {name: total.result() for name, total in totals.items() if name != "confusion"}
+    return {name: total.result() for name, total in totals.items() if name != "confusion" and not ("/" in name and not total.count)}
 
 
 def _check_finite(value: float, what: str, step: int) -> None:

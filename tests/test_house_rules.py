@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cnn_jax.options import reads
-from cnn_jax.registry import BY_FIELD, LOSSES, METRICS, RETRIEVAL
+from cnn_jax.registry import BY_FIELD, LOSSES, METRICS, REPORTS, RETRIEVAL
 from tests.runs import REPOSITORY
 
 SOURCES = sorted([*(REPOSITORY / "cnn_jax").rglob("*.py"), *(REPOSITORY / "experiments").glob("*.py"), REPOSITORY / "launch.py"])
@@ -19,13 +19,16 @@ LAYERS = [
     ["experiment", "options"],
     ["ops", "field_rules"],
     ["initialisers", "receptive_field"],
-    ["layers", "losses", "metrics"],
+    ["layers", "losses"],
+    ["metrics"],
     ["models", "mixing", "anatomy", "features"],
     ["state", "optim", "data", "runtime", "workdir"],
     ["step", "parallel", "checkpoint", "report"],
     ["registry"],
     ["override", "check"],
     ["build"],
+    ["embedding_picture", "worst_retrievals", "projector"],
+    ["embedding_files"],
     ["tiny", "evaluate", "description", "effective_field", "kernel_sheet", "calibrate"],
     ["inspection"],
     ["train"],
@@ -115,9 +118,10 @@ def test_registered_functions_have_keyword_only_options_and_say_what_they_return
 
 
 def test_the_first_argument_says_what_is_read():
-    for registry in (LOSSES, METRICS, RETRIEVAL):
-        for function in registry.values():
-            assert reads(function) in ("logits", "embeddings", "scores", "distances")
+    for function in (*LOSSES.values(), *METRICS.values(), *REPORTS.values()):
+        assert reads(function) in ("logits", "embeddings", "scores", "distances")
+    for function in RETRIEVAL.values():
+        assert reads(function) in REPORTS
 
 
 # What one calls by hand: pure functions, layers, networks.

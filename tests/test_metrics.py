@@ -10,7 +10,6 @@ from hypothesis.extra.numpy import arrays
 
 from cnn_jax.metrics.accuracy import accuracy, top_k
 from cnn_jax.metrics.confusion import confusion
-from cnn_jax.metrics.retrieval import nearest_neighbours, recall_at_k
 
 
 def random_case(n=50, k=6, seed=0):
@@ -60,28 +59,3 @@ def test_confusion_gives_precision_and_recall():
 def test_an_empty_class_has_no_recall():
     result = confusion(jnp.eye(3), jnp.array([0, 1, 1])).result()
     assert np.isnan(result["recall"][2])
-
-
-@pytest.mark.parametrize("block", [1, 7, 1000])
-@pytest.mark.parametrize("k", [1, 4])
-def test_recall_equals_brute_force(block, k):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(40, 5)) + 100  # far from the origin: the expanded square must not cancel
-    labels = np.concatenate([rng.integers(5, size=38), [8, 9]])  # two labels stand alone
-    neighbours = []
-    for i in range(40):
-        d = np.square(x - x[i]).sum(1)
-        d[i] = np.inf
-        neighbours.append(np.argsort(d, kind="stable")[:k])
-    np.testing.assert_array_equal(nearest_neighbours(x, k=k, block=block), neighbours)
-    hits = [(labels[n] == labels[i]).any() for i, n in enumerate(neighbours) if (labels == labels[i]).sum() > 1]
-    assert recall_at_k(x, labels, k=k) == pytest.approx(np.mean(hits))
-
-
-def test_recall_of_lone_labels_is_undefined():
-    assert np.isnan(recall_at_k(np.eye(3), np.arange(3)))
-
-
-def test_neighbours_refuse_an_impossible_k():
-    with pytest.raises(ValueError, match="k must be from 1"):
-        nearest_neighbours(np.eye(3), k=3)

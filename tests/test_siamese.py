@@ -13,7 +13,7 @@ from cnn_jax.data.pairs import paired
 from cnn_jax.experiment import About, Experiment, Spec
 from cnn_jax.layers import Siamese
 from cnn_jax.losses.siamese import siamese_contrastive
-from cnn_jax.metrics.verification import equal_error_rate, roc_auc, verification_accuracy
+from cnn_jax.metrics.verification import equal_error_rate, roc_auc, verification_accuracy, verification_report
 from cnn_jax.registry import DATASETS, MODELS
 from tests.against_oracle import assert_equals_oracle
 from tests.runs import run_steps
@@ -85,7 +85,8 @@ def test_verification_metrics(seed):
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 2, 53)
     distances = np.round(generator.normal(size=53) + 1.2 * (1 - labels), 1)  # with ties
-    assert roc_auc(distances, labels) == pytest.approx(roc_auc_score(labels, -distances), rel=1e-12)
+    report = verification_report(distances, labels)
+    assert roc_auc(report) == pytest.approx(roc_auc_score(labels, -distances), rel=1e-12)
     # The equal error rate, by bisection along the piecewise linear curve.
     thresholds = [-np.inf, *np.unique(distances)]
     accepted = np.array([(distances[labels == 0] <= t).mean() for t in thresholds])
@@ -93,7 +94,7 @@ def test_verification_metrics(seed):
     places = np.linspace(0, len(thresholds) - 1, 200_001)
     gap = np.interp(places, range(len(thresholds)), accepted) - np.interp(places, range(len(thresholds)), refused)
     expected = np.interp(places[np.abs(gap).argmin()], range(len(thresholds)), accepted)
-    assert equal_error_rate(distances, labels) == pytest.approx(expected, abs=1e-4)
+    assert equal_error_rate(report) == pytest.approx(expected, abs=1e-4)
     right = 0
     for i in range(53):
         others = np.arange(53) % 53 != i
@@ -102,23 +103,23 @@ def test_verification_metrics(seed):
         wrong = [((distances[others] <= t) != (labels[others] == 1)).sum() for t in edges]
         best = [t for t, w in zip(edges, wrong, strict=True) if w == min(wrong)]
         right += (distances[i] <= best[len(best) // 2]) == (labels[i] == 1)
-    assert verification_accuracy(distances, labels, folds=53) == right / 53
+    assert verification_accuracy(report, folds=53) == right / 53
 
 
 def test_perfect_and_useless_distances():
     labels = np.array([1, 1, 0, 0])
-    assert roc_auc(np.array([0.1, 0.2, 0.3, 0.4]), labels) == 1
-    assert equal_error_rate(np.array([0.1, 0.2, 0.3, 0.4]), labels) == 0
-    assert roc_auc(np.ones(4), labels) == 0.5
-    assert equal_error_rate(np.ones(4), labels) == 0.5
-    assert np.isnan(roc_auc(np.array([1.0, 2.0]), np.array([1, 1])))
-    assert np.isnan(equal_error_rate(np.array([np.nan, 2.0]), np.array([1, 0])))
+    perfect, useless = (verification_report(d, labels) for d in (np.array([0.1, 0.2, 0.3, 0.4]), np.ones(4)))
+    assert (roc_auc(perfect), equal_error_rate(perfect), verification_accuracy(perfect, folds=2)) == (1, 0, 1)
+    assert (roc_auc(useless), equal_error_rate(useless)) == (0.5, 0.5)
+    assert np.isnan(roc_auc(verification_report(np.array([1.0, 2.0]), np.array([1, 1]))))
+    assert np.isnan(equal_error_rate(verification_report(np.array([np.nan, 2.0]), np.array([1, 0]))))
 
 
-@pytest.mark.parametrize("function", [roc_auc, equal_error_rate, verification_accuracy])
-def test_labels_are_zeros_and_ones(function):
+def test_what_cannot_be_verified_is_refused():
     with pytest.raises(ValueError, match="labels 0 or 1"):
-        function(np.zeros(12), np.arange(12))
+        verification_report(np.zeros(12), np.arange(12))
+    with pytest.raises(ValueError, match="folds=1 must be from 2 to the number of pairs"):
+        verification_accuracy(verification_report(np.zeros(3), np.array([0, 1, 1])), folds=1)
 
 
 def test_a_siamese_net_trains_alike_on_any_number_of_devices():

@@ -1,25 +1,55 @@
 """Metrics of verification, over a whole test set of pairs: does a small distance tell that both are of one class? Label 1: they are."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from cnn_jax.ops.arguments import check_array
 
 
-def roc_auc(distances: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the share of (same, different) couples of pairs of which the same-class one is nearer, ties counted half: the ROC's area.
+class Verification(NamedTuple):
+    """The distance [n] of each pair, and whether both of it are of one class [n]."""
 
-    NaN where there is no pair of one kind, or a distance is not finite.
+    distances: np.ndarray
+    same: np.ndarray
+
+    @property
+    def decidable(self) -> bool:
+        return bool(np.isfinite(self.distances).all() and self.same.any() and not self.same.all())
+
+
+def verification_report(distances: np.ndarray, labels: np.ndarray) -> Verification:
+    """Returns what the metrics of verification read.
+
+    Args:
+      distances: [n].
+      labels: [n], 1 for a pair of one class, 0 for others.
 
     Raises:
       ValueError: distances are not [n], or labels not zeros and ones [n].
 
+    >>> verification_report(np.array([0.5]), np.array([1])).same.tolist()
+    [True]
+    """
+    distances, labels = np.asarray(distances), np.asarray(labels)
+    check_array("distances", distances)
+    if distances.ndim != 1 or labels.shape != distances.shape or not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"distances {list(distances.shape)} but labels {list(labels.shape)}: both must be [n], labels 0 or 1")
+    return Verification(distances.astype(np.float64), labels == 1)
+
+
+def roc_auc(verification: Verification) -> float:
+    """Returns the share of (same, different) couples of pairs of which the same-class one is nearer, ties counted half: the ROC's area.
+
+    NaN where there is no pair of one kind, or a distance is not finite.
+
     Reference: Fawcett, "An introduction to ROC analysis", 2006.
 
-    >>> roc_auc(np.array([0.1, 0.4, 0.3, 0.9]), np.array([1, 1, 0, 0]))
+    >>> roc_auc(verification_report(np.array([0.1, 0.4, 0.3, 0.9]), np.array([1, 1, 0, 0])))
     0.75
     """
-    distances, same = _read(distances, labels)
-    if not (np.isfinite(distances).all() and same.any() and not same.all()):
+    distances, same = verification
+    if not verification.decidable:
         return float("nan")
     different = np.sort(distances[~same])
     below = np.searchsorted(different, distances[same], side="left")
@@ -27,19 +57,16 @@ def roc_auc(distances: np.ndarray, labels: np.ndarray) -> float:
     return float((len(different) - (below + up_to) / 2).mean() / len(different))
 
 
-def equal_error_rate(distances: np.ndarray, labels: np.ndarray) -> float:
+def equal_error_rate(verification: Verification) -> float:
     """Returns the rate at which as many different pairs are accepted as same ones are refused, between thresholds on a straight line.
 
     NaN as for `roc_auc`.
 
-    Raises:
-      ValueError: distances are not [n], or labels not zeros and ones [n].
-
-    >>> equal_error_rate(np.array([0.1, 0.4, 0.3, 0.9]), np.array([1, 1, 0, 0]))
+    >>> equal_error_rate(verification_report(np.array([0.1, 0.4, 0.3, 0.9]), np.array([1, 1, 0, 0])))
     0.5
     """
-    distances, same = _read(distances, labels)
-    if not (np.isfinite(distances).all() and same.any() and not same.all()):
+    distances, same = verification
+    if not verification.decidable:
         return float("nan")
     accepted, refused = _error_rates(distances, same)
     crossing = np.flatnonzero(accepted >= refused)[0]
@@ -51,20 +78,20 @@ def equal_error_rate(distances: np.ndarray, labels: np.ndarray) -> float:
     return float(accepted[before] + share * rise)
 
 
-def verification_accuracy(distances: np.ndarray, labels: np.ndarray, *, folds: int = 10) -> float:
+def verification_accuracy(verification: Verification, *, folds: int = 10) -> float:
     """Returns the share of pairs judged rightly; the threshold for each of `folds` parts is the best one of all other parts.
 
     Parts are stripes: pair i is in part i mod `folds`. NaN where a distance is not finite.
 
     Raises:
-      ValueError: distances are not [n], labels not zeros and ones [n], or `folds` is not from 2 to n.
+      ValueError: `folds` is not from 2 to n.
 
     Reference: Huang et al., "Labeled faces in the wild", 2007, the restricted protocol.
 
-    >>> verification_accuracy(np.array([0.1, 0.9, 0.2, 0.8]), np.array([1, 0, 1, 0]), folds=2)
+    >>> verification_accuracy(verification_report(np.array([0.1, 0.9, 0.2, 0.8]), np.array([1, 0, 1, 0])), folds=2)
     1.0
     """
-    distances, same = _read(distances, labels)
+    distances, same = verification
     if not 2 <= folds <= len(distances):
         raise ValueError(f"folds={folds} must be from 2 to the number of pairs ({len(distances)})")
     if not np.isfinite(distances).all():
@@ -93,10 +120,3 @@ def _error_rates(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, n
     refused = 1 - np.searchsorted(np.sort(distances[same]), thresholds, side="right") / same.sum()
     return accepted, refused
 
-
-def _read(distances: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    distances, labels = np.asarray(distances), np.asarray(labels)
-    check_array("distances", distances)
-    if distances.ndim != 1 or labels.shape != distances.shape or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"distances {list(distances.shape)} but labels {list(labels.shape)}: both must be [n], labels 0 or 1")
-    return distances.astype(np.float64), labels == 1
