@@ -7,7 +7,7 @@ from cnn_jax.ops.arguments import check_array, check_values, check_whole
 
 
 def gains(targets: Array) -> Float[Array, "b"]:
-    """Returns 2^y − 1 for graded targets y ≥ 0: 0, 1, 3, 7, …
+    """Returns 2^y − 1 for graded targets y ≥ 0, each grade twice the one below it and 1 more.
 
     Raises:
       ValueError: a target is negative (under jit: NaN).
