@@ -88,8 +88,8 @@ def _draw_points(axes: Axes, points: np.ndarray, labels: np.ndarray, class_names
         axes.scatter(*points[labels == label].T, s=size, color=colour, alpha=0.7, linewidths=0)
     for label, colour in list(zip(present, colours, strict=True))[:_MOST_NAMES]:
         x, y = np.median(points[labels == label], axis=0)
-        halo = [withStroke(linewidth=3, foreground="white")]
-        axes.text(x, y, class_names[label], fontsize=9, weight="bold", color=colour, ha="center", va="center", path_effects=halo)
+        look = {"fontsize": 9, "weight": "bold", "color": colour, "path_effects": [withStroke(linewidth=3, foreground="white")]}
+        axes.text(x, y, class_names[label], ha="center", va="center", parse_math=False, **look)
     axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
     axes.spines[:].set_color("#bbb")
     if len(present) > _MOST_NAMES:

@@ -181,14 +181,15 @@ def _measure(metric_fns, outputs, targets, valid) -> Measures:
 
 
 def _now_and_then(diagnose: MetricFn, step: jax.Array, outputs, targets, valid) -> Measures:
-    """Zeros, which add nothing to sums and counts, where the step has no diagnosis."""
-    arguments = (lax.stop_gradient(outputs), targets, valid)
+    """The diagnosis, or zeros of its shapes, which add nothing to sums and counts."""
 
     def made(outputs, targets, valid):
         return diagnose(outputs, targets, where=valid)
 
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(made, *arguments))
-    return lax.cond(step % DIAGNOSED_EVERY == 0, made, lambda *_: nothing, *arguments)
+    def none(*arguments):
+        return jax.tree.map(jnp.zeros_like, made(*arguments))  # of which XLA computes the zeros alone
+
+    return lax.cond(step % DIAGNOSED_EVERY == 0, made, none, lax.stop_gradient(outputs), targets, valid)
 
 
 def _accumulated(gradients: Callable, num: int) -> Callable:

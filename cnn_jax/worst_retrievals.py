@@ -75,7 +75,7 @@ def draw_worst_retrievals(found: list[Found], labels: np.ndarray, source: Source
             axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set(color=colour, linewidth=2.5)
-            axes.set_title(_short(class_names[labels[index]]), fontsize=8, color=colour, pad=3)
+            axes.set_title(_short(class_names[labels[index]]), fontsize=8, color=colour, pad=3, parse_math=False)
             axes.set_xlabel(note, fontsize=7.5, color=_FAINT, labelpad=2)
     for axes, heading in ((grid[0, 1], "nearest first"), (grid[0, -1], "nearest of its class")):
         axes.annotate(heading, (0, 1.22), xycoords="axes fraction", fontsize=8, color=_FAINT, annotation_clip=False)

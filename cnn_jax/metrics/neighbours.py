@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cnn_jax.ops.arguments import check_array, check_whole, is_whole
 
@@ -79,7 +80,8 @@ def search(
             squares[np.arange(len(squares)), np.arange(rows.start, rows.stop)] = np.inf
         return read(rows, squares)
 
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:  # NumPy lets go of the interpreter as it works
+    # NumPy lets go of the interpreter as it works, and each thread multiplies alone: nested threads would wait for each other.
+    with threadpool_limits(1), ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
         return list(threads.map(of_block, range(0, len(x), block)))
 
 
