@@ -12,7 +12,8 @@ from cnn_jax import anatomy, features, initialisers, mixing, optim
 from cnn_jax.metrics.accuracy import accuracy, top_k
 from cnn_jax.metrics.confusion import confusion
 from cnn_jax.metrics.mean import Mean
-from cnn_jax.metrics.retrieval import nearest_neighbours, recall_at_k
+from cnn_jax.metrics.neighbours import nearest_neighbours
+from cnn_jax.metrics.retrieval import recall_at_k, retrieval_report
 from cnn_jax.models.lenet import LeNet5
 from cnn_jax.models.resnet import resnet8
 
@@ -35,9 +36,9 @@ MISTAKES = {
         (lambda: confusion(LOGITS, jnp.zeros(3, int)), "logits [2, 3] but labels [3] (int32): labels must be ints [2]"),
         (lambda: Mean.of(LOGITS), "values [2, 3] must be [b]"),
         (lambda: Mean.of([1.0]), "values must be an array of real numbers, got [1.0] (list)"),
-        (lambda: recall_at_k(np.eye(4), np.zeros(3)), "embeddings [4, 4] but labels [3]: labels must be [4]"),
-        (lambda: recall_at_k(np.eye(4), np.zeros(4), k=4), "k must be from 1 to the number of other examples (3), got 4"),
-        (lambda: recall_at_k(np.ones(4), np.zeros(4)), "embeddings [4] must be [n, e]"),
+        (lambda: retrieval_report(np.eye(4), np.zeros(3, int)), "embeddings [4, 4] but labels [3] (int64): labels must be ints [4]"),
+        (lambda: recall_at_k(retrieval_report(np.eye(4), np.zeros(4, int)), k=0), "k=0 must be a whole number of at least 1"),
+        (lambda: retrieval_report(np.ones(4), np.zeros(4)), "embeddings [4] must be rows [n, e]"),
         (lambda: nearest_neighbours(np.eye(4), k=1.0), "k must be from 1 to the number of other examples (3), got 1.0"),
         (lambda: nearest_neighbours(np.eye(4), block=0), "block=0 must be a whole number of at least 1"),
     ],

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Float, Integer, Shaped
 
 Term = Callable[[Array, Array], tuple[Array, ...]]
 
@@ -37,7 +37,7 @@ def sum_over_positives(
     return _summed(term, matrix, positives.astype(matrix.dtype), constants)
 
 
-def at(matrix: Float[Array, "b n"], indices: Integer[Array, "b"]) -> Float[Array, "b"]:
+def at(matrix: Shaped[Array, "m n"], indices: Integer[Array, "b"]) -> Shaped[Array, "b"]:
     """Returns each row's entry at its index.
 
     >>> at(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0])).tolist()

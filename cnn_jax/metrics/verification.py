@@ -81,7 +81,7 @@ def equal_error_rate(verification: Verification) -> float:
 def verification_accuracy(verification: Verification, *, folds: int = 10) -> float:
     """Returns the share of pairs judged rightly; the threshold for each of `folds` parts is the best one of all other parts.
 
-    Parts are stripes: pair i is in part i mod `folds`. NaN where a distance is not finite.
+    Parts are of consecutive pairs. NaN where a distance is not finite.
 
     Raises:
       ValueError: `folds` is not from 2 to n.
@@ -96,7 +96,7 @@ def verification_accuracy(verification: Verification, *, folds: int = 10) -> flo
         raise ValueError(f"folds={folds} must be from 2 to the number of pairs ({len(distances)})")
     if not np.isfinite(distances).all():
         return float("nan")
-    part = np.arange(len(distances)) % folds
+    part = np.arange(len(distances)) * folds // len(distances)
     right = 0
     for fold in range(folds):
         threshold = _best_threshold(distances[part != fold], same[part != fold])
