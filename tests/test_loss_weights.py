@@ -53,7 +53,7 @@ def test_devices_and_mode_do_not_change_the_numbers(name, mode, num_devices):
     for part in ("params", "batch_stats", "opt_state", "ema", "memory"):
         ours, theirs = (jax.tree_util.tree_leaves_with_path(getattr(s, part)) for s in (state, expected_state))
         for (path, x), (_, y) in zip(ours, theirs, strict=True):
-            assert np.abs(x - y).max() <= tolerance * np.abs(y).max() + 1e-7, (part, path)
+            assert np.abs(np.subtract(x, y, dtype=np.float64)).max() <= tolerance * np.abs(y).max() + 1e-7, (part, path)
 
 
 def losses_weights(experiment, num_steps=1):
