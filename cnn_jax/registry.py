@@ -19,6 +19,7 @@ from cnn_jax.losses import (
     info_nce,
     learned_margin,
     lifted_structure,
+    listwise,
     margin_loss,
     miners,
     multi_label,
@@ -31,8 +32,10 @@ from cnn_jax.losses import (
     regression,
     triplet,
     tuplet_margin,
+    vicreg,
 )
 from cnn_jax.metrics import accuracy, confusion, retrieval
+from cnn_jax.metrics import ranking as ranking_metrics
 from cnn_jax.models import (
     alexnet,
     all_cnn,
@@ -215,6 +218,11 @@ LOSSES = {
     "proxy_anchor": proxies.ProxyAnchor,
     "soft_triple": proxies.SoftTriple,
     "learned_margin": learned_margin.LearnedMargin,
+    "vicreg_by_label": vicreg.vicreg_by_label,
+    "pairwise_logistic": ranking.pairwise_logistic,
+    "lambda_rank": ranking.lambda_rank,
+    "softmax_ranking": listwise.softmax_ranking,
+    "list_net": listwise.list_net,
 }
 
 # (comparison, <options>) -> comparison: which pairs a loss on embeddings reads, and how often
@@ -228,11 +236,12 @@ MINERS = {
     "angular": miners.angular,
 }
 
-# (logits, targets, where=, <options>) -> sums and counts with .result()
+# (logits | scores, targets, where=, <options>) -> sums and counts with .result()
 METRICS = {
     "accuracy": accuracy.accuracy,
     "top_k": accuracy.top_k,
     "confusion": confusion.confusion,
+    "ndcg": ranking_metrics.ndcg,
 }
 
 # (embeddings, labels, <options>) -> float, over the whole test set

@@ -72,7 +72,7 @@ def smooth_ap(
       ValueError: labels are no ints [b], the embeddings no floats [b, e], or the temperature is not above 0.
 
     Reference: Brown et al., "Smooth-AP: smoothing the path towards large-scale image retrieval", 2020, equation 5. PyTorch Metric
-    Learning's SmoothAPLoss, which needs classes of one size.
+    Learning's SmoothAPLoss (2.9) is the same only for as many classes as each has examples: it takes one number for the other.
 
     >>> x = jnp.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
     >>> smooth_ap(x, jnp.array([0, 0, 1])).round(4).tolist()  # positives at ranks 1 and 3: 1 − (1/1 + 2/3) / 2

@@ -90,8 +90,9 @@ def semi_hard(comparison: Comparison, *, margin: float = 0.2, distance: Distance
 
 
 def multi_similarity(comparison: Comparison, *, epsilon: float = 0.1) -> Comparison:
-    """Returns positives less than ε more similar than the most similar negative, and negatives less than ε less so than the least similar
-    positive: of each anchor, by cosines.
+    """Returns each anchor's positives that are hardly more similar than a negative, and negatives hardly less than a positive.
+
+    "Hardly": their cosines to the anchor differ by less than ε.
 
     Raises:
       ValueError: ε is not finite.
