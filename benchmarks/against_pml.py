@@ -158,8 +158,8 @@ def page(rows: list[dict]) -> str:
         "",
         f"`python -m benchmarks.against_pml`, {hardware()}, {versions}, {datetime.date.today()}.",
         "",
-        "Differences are the largest over two to four random batches in double precision, relative to the largest entry; b = 31 to 96, classes of "
-        "unequal size. Time is value and gradient in float32, medians of "
+        "Differences are the largest over two to four random batches in double precision, relative to the largest entry; b = 24 to 96, "
+        "classes of unequal size where theirs allows. Time is value and gradient in float32, medians of "
         f"{REPEATS} taken in turns, memory the rise of a process's peak, both at b = {BATCH}, {CLASSES} classes of {BATCH // CLASSES}, "
         f"e = {FEATURES}. Ratio: theirs / ours.",
         "",

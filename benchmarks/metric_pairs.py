@@ -111,11 +111,12 @@ LEARNED: dict[str, LearnedPair] = {
 }
 
 EXPLAINED: dict[str, str] = {
-    "angular": "Theirs does not normalise the negatives. At unit length values agree; its gradient keeps a part along each negative, which "
-    "moves no point of the sphere.",
-    "smooth_ap": "PyTorch Metric Learning 2.9 takes the number of classes for their size: the two agree where these are equal (5 × 5, 7 × 7), "
-    "and differ for 6 classes of 4. It refuses classes of unequal size; ours takes any.",
-    "ranked_list": "Theirs adds 1e-5 for each example to the divisors and leaves out negatives at distance 0; ours is the published formula.",
+    "angular": "Theirs does not normalise the negatives. At unit length values agree; its gradient keeps a part along each negative, "
+    "which moves no point of the sphere.",
+    "smooth_ap": "PyTorch Metric Learning 2.9 takes the number of classes for their size: the two agree where these are equal (5 × 5), and "
+    "differ for 6 classes of 4. It refuses classes of unequal size; ours takes any.",
+    "ranked_list": "Theirs adds 1e-5 for each example to the divisors and leaves out negatives at distance 0; ours is the published "
+    "formula.",
 }
 """Rows that differ by more than 1e-5 in double precision, and why."""
 

@@ -100,7 +100,7 @@ def _one_against_negatives(temperature, cosines, positives, negatives):
 def _positives_against_all(temperature, cosines, positives, negatives):
     """−1/P Σ_p log(e_p / Σ_j e_j) over the last axis, 0 where there is no p; whether there is a positive; whether a negative."""
     logits, positives, negatives = cosines / temperature, positives != 0, negatives != 0
-    # The difference before the sum: hiding −∞, of an anchor that is compared with nothing, from 0 · ∞.
+    # Weighed after the difference, not before: an anchor that is compared with nothing has −∞ there, and 0 · ∞ is NaN.
     losses = weigh(log_sum_exp(logits, positives | negatives)[..., None] - logits, positives)
     return losses.sum(-1) / jnp.maximum(positives.sum(-1), 1), positives.any(-1), negatives.any(-1)
 
