@@ -8,39 +8,9 @@ from cnn_jax.data import catalogue, samplers, unseen_classes
 from cnn_jax.data.digits import digits
 from cnn_jax.data.generated import generated
 from cnn_jax.data.lfw_subset import lfw_subset
-<<<<<<< HEAD
 from cnn_jax.data.pairs import digits_pairs
 from cnn_jax.losses.by_name import LOSSES, MINERS  # they have a file of their own for their number
 from cnn_jax.metrics import accuracy, clustering, confusion, retrieval, verification
-=======
-from cnn_jax.losses import (
-    angular,
-    angular_margin,
-    average_precision,
-    circle,
-    classification,
-    contrastive,
-    focal,
-    info_nce,
-    learned_margin,
-    lifted_structure,
-    listwise,
-    margin_loss,
-    miners,
-    multi_label,
-    multi_similarity,
-    n_pairs,
-    nca,
-    proxies,
-    ranked_list,
-    ranking,
-    regression,
-    triplet,
-    tuplet_margin,
-    vicreg,
-)
-from cnn_jax.metrics import accuracy, confusion, retrieval
->>>>>>> 0898c0137a8cfb1092b715106cd917d5cf5606ec
 from cnn_jax.metrics import ranking as ranking_metrics
 from cnn_jax.models import (
     alexnet,
@@ -192,71 +162,6 @@ AUGMENTATIONS = {
 # (key, images, <options>, axis_name=) -> Mixed(images, partners, weights)
 MIXTURES = {"mixup": augment.mixup, "cutmix": augment.cutmix, "mixup_or_cutmix": augment.mixup_or_cutmix}
 
-<<<<<<< HEAD
-=======
-# (logits | embeddings | scores, targets, where=, <options>) -> [b]; or a Linen module called so, (num_classes=, <options>), with weights
-LOSSES = {
-    "softmax_cross_entropy": classification.softmax_cross_entropy,
-    "poly1": classification.poly1,
-    "multi_margin": classification.multi_margin,
-    "focal": focal.focal,
-    "sigmoid_cross_entropy": multi_label.sigmoid_cross_entropy,
-    "mean_squared_error": regression.mean_squared_error,
-    "mean_absolute_error": regression.mean_absolute_error,
-    "huber": regression.huber,
-    "smooth_l1": regression.smooth_l1,
-    "log_cosh": regression.log_cosh,
-    "quantile": regression.quantile,
-    "poisson_nll": regression.poisson_nll,
-    "triplet_batch_hard": triplet.triplet_batch_hard,
-    "triplet_batch_all": triplet.triplet_batch_all,
-    "triplet_semi_hard": triplet.triplet_semi_hard,
-    "triplet_margin_loss": triplet.triplet_margin_loss,
-    "contrastive": contrastive.contrastive,
-    "contrastive_squared": contrastive.contrastive_squared,
-    "snr_contrastive": contrastive.snr_contrastive,
-    "margin_loss": margin_loss.margin_loss,
-    "fast_ap": average_precision.fast_ap,
-    "smooth_ap": average_precision.smooth_ap,
-    "ranked_list": ranked_list.ranked_list,
-    "nca": nca.nca,
-    "nt_xent": info_nce.nt_xent,
-    "supervised_contrastive": info_nce.supervised_contrastive,
-    "multi_similarity": multi_similarity.multi_similarity,
-    "circle": circle.circle,
-    "lifted_structure": lifted_structure.lifted_structure,
-    "generalised_lifted_structure": lifted_structure.generalised_lifted_structure,
-    "n_pairs": n_pairs.n_pairs,
-    "angular": angular.angular,
-    "tuplet_margin": tuplet_margin.tuplet_margin,
-    "margin_ranking": ranking.margin_ranking,
-    "normalised_softmax": angular_margin.NormalisedSoftmax,
-    "cosface": angular_margin.CosFace,
-    "arcface": angular_margin.ArcFace,
-    "sub_centre_arcface": angular_margin.SubCentreArcFace,
-    "proxy_nca": proxies.ProxyNCA,
-    "proxy_anchor": proxies.ProxyAnchor,
-    "soft_triple": proxies.SoftTriple,
-    "learned_margin": learned_margin.LearnedMargin,
-    "vicreg_by_label": vicreg.vicreg_by_label,
-    "pairwise_logistic": ranking.pairwise_logistic,
-    "lambda_rank": ranking.lambda_rank,
-    "softmax_ranking": listwise.softmax_ranking,
-    "list_net": listwise.list_net,
-}
-
-# (comparison, <options>) -> comparison: which pairs a loss on embeddings reads, and how often
-MINERS = {
-    "batch_hard": miners.batch_hard,
-    "easy_positive": miners.easy_positive,
-    "semi_hard": miners.semi_hard,
-    "multi_similarity": miners.multi_similarity,
-    "pair_margin": miners.pair_margin,
-    "distance_weighted": miners.distance_weighted,
-    "angular": miners.angular,
-}
-
->>>>>>> 0898c0137a8cfb1092b715106cd917d5cf5606ec
 # (logits | scores, targets, where=, <options>) -> sums and counts with .result()
 METRICS = {
     "accuracy": accuracy.accuracy,
