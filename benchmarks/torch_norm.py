@@ -196,6 +196,24 @@ def euclidean_distances(draw):
     yield case(distance.euclidean_distances, theirs, np.round(x), np.round(x), variant="points that coincide")
 
 
+def lp_distances(draw):
+    """torch.cdist with another p."""
+    for p in (1.0, 1.5, 3.0):
+        theirs = partial(torch.cdist, p=p)
+        yield case(partial(distance.lp_distances, p=p), theirs, draw.normal(size=(4, 3)), draw.normal(size=(5, 3)))
+
+
+def cosine_similarities(draw):
+    """F.cosine_similarity of every pair."""
+    theirs = lambda x, y: F.cosine_similarity(x[:, None], y[None], dim=-1)
+    yield case(distance.cosine_similarities, theirs, draw.normal(size=(4, 3)), draw.normal(size=(5, 3)))
+
+
+def dot_products(draw):
+    """torch.matmul."""
+    yield case(distance.dot_products, lambda x, y: x @ y.T, draw.normal(size=(4, 3)), draw.normal(size=(5, 3)))
+
+
 def unit_length(draw):
     """F.normalize, also of a zero vector."""
     for shape in ((4, 5), (2, 3, 6)):
@@ -220,6 +238,9 @@ CASES = {
     "layers.norm.RMSNorm": rms_norm_layer,
     "layers.dense.Dense": dense,
     "layers.dense.Head": head,
+    "ops.distance.lp_distances": lp_distances,
+    "ops.distance.cosine_similarities": cosine_similarities,
+    "ops.distance.dot_products": dot_products,
     "ops.distance.squared_distances": squared_distances,
     "ops.distance.euclidean_distances": euclidean_distances,
     "ops.distance.unit_length": unit_length,

@@ -70,6 +70,9 @@ PAIRS = {
         "layers.norm.RMSNorm": "nn.RMSNorm",
         "layers.dense.Dense": "nn.Linear",
         "layers.dense.Head": "nn.Linear",
+        "ops.distance.lp_distances": "torch.cdist, p",
+        "ops.distance.cosine_similarities": "F.cosine_similarity of every pair",
+        "ops.distance.dot_products": "torch.matmul",
         "ops.distance.squared_distances": "torch.cdist, squared",
         "ops.distance.euclidean_distances": "torch.cdist",
         "ops.distance.unit_length": "F.normalize",
@@ -133,7 +136,8 @@ PAIRS = {
 _RANDOM = "random: the draws of two generators cannot agree"
 _PART = "a step of the functions above"
 _NONE = "torch has none"
-_MINED = "torch has none that mines pairs or triplets from a batch"
+_MINED = "torch has none that compares a batch with itself; PyTorch Metric Learning has: [against_pml.md](against_pml.md)"
+_LISTS = "torch has none that ranks"
 
 # Our public names, or all in a module or package, without a row -> why.
 WITHOUT = {
@@ -162,7 +166,18 @@ WITHOUT = {
     "ops.activations.scaled_tanh": _NONE,
     "ops.arithmetic.num_connections": _NONE,
     "ops.arithmetic.real_taps": _NONE,
-    "losses.batch_pairs": _PART,
+    "losses.comparison": _PART,
+    "losses.each_positive": _PART,
+    "losses.triplet_sums": _PART,
+    "losses.log_sum_exp": _PART,
+    "losses.class_vectors": _PART,
+    "losses.binding": _PART,
+    "losses.two_views": _PART,
+    "losses.siamese": "`contrastive_pair` by label",
+    "ops.distance.by_rows": _PART,
+    "ops.distance.distance_by_name": "looks a name up",
+    "ops.distance.snr_distances": _NONE,
+    "ops.discounted_gain": _LISTS,
     "losses.checks": _PART,
     "losses.examples": _PART,
     "losses.labelled": _PART,
@@ -175,9 +190,27 @@ WITHOUT = {
     "losses.regression.quantile": _NONE,
     "losses.multi_label.asymmetric": _NONE,
     "losses.explicit_pairs.contrastive_pair": _NONE,
+    "losses.angular": _MINED,
+    "losses.angular_margin": _MINED,
+    "losses.average_precision": _MINED,
+    "losses.circle": _MINED,
     "losses.contrastive": _MINED,
-    "losses.ranking": _MINED,
+    "losses.info_nce": _MINED,
+    "losses.learned_margin": _MINED,
+    "losses.lifted_structure": _MINED,
+    "losses.margin_loss": _MINED,
+    "losses.memory": _MINED,
+    "losses.miners": _MINED,
+    "losses.multi_similarity": _MINED,
+    "losses.n_pairs": _MINED,
+    "losses.nca": _MINED,
+    "losses.proxies": _MINED,
+    "losses.ranked_list": _MINED,
     "losses.triplet": _MINED,
+    "losses.tuplet_margin": _MINED,
+    "losses.vicreg": _MINED,
+    "losses.listwise": _LISTS,
+    "losses.ranking": _LISTS,
     "layers.attention.SqueezeExcitation": "torch has none without torchvision",
     "layers.endings": "a network's last step: `unit_length`, and picking one output",
     "initialisers.lecun_normal": "truncated as in flax and Keras; torch's kaiming_normal_ is not",
@@ -234,10 +267,6 @@ EXPLAINED: dict[str, str] = {
         "torch's default is the step at 1 of the inputs' type, 2.2e-16 in float64; ours is float32's, 1.2e-7, in every type."
     ),
     "layers.dense.Head": "The head returns float32 whatever it is given, here float64.",
-    "ops.distance.euclidean_distances: points that coincide": (
-        "Ours is the root of ‖x‖² − 2·x·y + ‖y‖², one product of matrices: a rounding of 1e-7 in the square is 3e-4 in the root. "
-        "torch, asked for it here, subtracts first; by default it does as ours does from 26 points on."
-    ),
     "losses.binary.binary_cross_entropy: probabilities of 0 and 1": (
         "torch's derivative holds its bound of 1e-12 rounded to float32, also in float64."
     ),

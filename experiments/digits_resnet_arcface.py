@@ -27,7 +27,7 @@ EXPERIMENT = Experiment(
     schedule=Spec("warmup_cosine", warmup_steps=50),
     batch_size=120,
     eval_batch_size=360,
-    num_steps=500,
+    num_steps=300,
     log_every=50,
     eval_every=100,
     best_by="map_at_r",

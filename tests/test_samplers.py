@@ -122,6 +122,19 @@ def test_unseen_digits_are_split_by_class():
     assert set(test.labels) == {5, 6, 7, 8, 9}
 
 
+def test_each_form_of_a_digit_is_a_class_of_its_own():
+    plain = DATASETS["digits_unseen"]().open("train")
+    dataset = DATASETS["digits_unseen"](symmetries=8)
+    source = dataset.open("train")
+    assert len(source) == dataset.num_train == 8 * 901
+    assert len(np.unique(source.labels)) == 40
+    assert source.labels.max() < dataset.num_classes
+    np.testing.assert_array_equal(source.images[:901], plain.images)
+    np.testing.assert_array_equal(source.images[901:1802, :, 0], plain.images[:, 0, ::-1])  # a quarter turn: the top row goes left
+    assert len({image.tobytes() for image in source.images[::901]}) == 8
+    assert len(DATASETS["digits_unseen"](symmetries=8).open("test")) == 896
+
+
 def test_a_decoded_source_keeps_only_its_classes():
     records = [{"image": np.full((2, 2, 1), i, np.uint8), "class": i % 3, "kind": i % 2} for i in range(7)]
     source = DecodedSource(records, np.asarray, label="class", group="kind", keep=lambda labels: labels > 0)

@@ -12,22 +12,33 @@ from cnn_jax.data.prepared import open_decoded
 from cnn_jax.data.source import DecodedSource, MemorySource
 
 
-def digits_unseen(*, data_dir: str | None = None) -> Dataset:
-    """Returns scikit-learn's digits split by class: all 901 images of 0 to 4 to train on, all 896 of 5 to 9 to retrieve among."""
+def digits_unseen(*, symmetries: int = 1, data_dir: str | None = None) -> Dataset:
+    """Returns scikit-learn's digits split by class: all 901 images of 0 to 4 to train on, all 896 of 5 to 9 to retrieve among.
+
+    Five classes are few to learn from what tells classes apart. With 4 `symmetries` each train image comes in all quarter turns, with 8
+    mirrored as well, and each of a digit's forms is a class of its own: 20 or 40 to train on. Test images stay as they are.
+    """
+    if symmetries not in (1, 4, 8):
+        raise ValueError(f"symmetries={symmetries} must be 1, 4 (quarter turns) or 8 (mirrored as well)")
     whole = digits(data_dir=data_dir)
 
     def open_split(split: str) -> MemorySource:
         parts = [whole.open(name) for name in ("train", "test")]
         images, labels = (np.concatenate([getattr(part, field) for part in parts]) for field in ("images", "labels"))
         kept = (labels < 5) == (split == "train")
-        return MemorySource(images[kept], labels[kept])
+        images, labels = images[kept], labels[kept]
+        if split == "test":
+            return MemorySource(images, labels)
+        forms = [np.rot90(images[:, :, ::-1] if i >= 4 else images, i % 4, axes=(1, 2)) for i in range(symmetries)]
+        numbers = [labels + (5 + 5 * i if i else 0) for i in range(symmetries)]  # after the ten digits as they are
+        return MemorySource(np.concatenate(forms), np.concatenate(numbers))
 
     return Dataset(
         name="digits_unseen",
         input_shape=whole.input_shape,
         train_shape=whole.train_shape,
-        class_names=whole.class_names,
-        num_train=901,
+        class_names=whole.class_names + tuple(f"{c}, form {i + 1}" for i in range(1, symmetries) for c in range(5)),
+        num_train=901 * symmetries,
         num_test=896,
         mean=whole.mean,
         std=whole.std,
