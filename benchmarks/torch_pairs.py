@@ -267,6 +267,9 @@ EXPLAINED: dict[str, str] = {
         "torch's default is the step at 1 of the inputs' type, 2.2e-16 in float64; ours is float32's, 1.2e-7, in every type."
     ),
     "layers.dense.Head": "The head returns float32 whatever it is given, here float64.",
+    "ops.distance.unit_length: a zero vector": (
+        "The gradient is 0 here, and 1/ε = 10¹² times what comes in, there: one such step throws a network away."
+    ),
     "losses.binary.binary_cross_entropy: probabilities of 0 and 1": (
         "torch's derivative holds its bound of 1e-12 rounded to float32, also in float64."
     ),
