@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,6 +14,14 @@ from cnn_jax.registry import DATASETS
 from cnn_jax.tiny import tiny
 from experiments import EXPERIMENTS
 from tests.runs import REPOSITORY, launch_here
+
+
+@pytest.fixture
+def compiled_once(tmp_path):
+    """A folder of compiled programs: what resumes and evaluates need not compile again what was trained with."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "programs"))
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -29,7 +38,7 @@ def test_experiment_is_what_its_card_says(name):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_experiment_trains_stops_resumes_and_evaluates(name, tmp_path, monkeypatch, capsys):
+def test_experiment_trains_stops_resumes_and_evaluates(name, tmp_path, monkeypatch, capsys, compiled_once):
     workdir = tmp_path / "run"
     command = [f"--experiment={name}", "--tiny", f"--workdir={workdir}", "--num_devices=2"]
     whole = cnn_jax.train.train_batches
