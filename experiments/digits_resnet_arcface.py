@@ -2,19 +2,15 @@
 
     python launch.py --experiment=digits_resnet_arcface
 
-RESULT
+Result: unmeasured over several seeds. Seed 0 alone, 200 updates instead of 300: recall@1 0.9944, MAP@R 0.9894 on the 360 held-out
+images (two cores of an AMD EPYC, jax 0.10.2, Python 3.11, 2026-11-21).
 """
 
-from cnn_jax.experiment import About, Expected, Experiment, Spec
+from cnn_jax.experiment import About, Experiment, Spec
 
 EXPERIMENT = Experiment(
     name="digits_resnet_arcface",
-    about=About(
-        shows="metric learning by classification with an angular margin",
-        num_params=315_040,
-        time="-",
-        expected=Expected(metric="recall_at_1", low=0.98),
-    ),
+    about=About(shows="metric learning by classification with an angular margin", num_params=315_040),
     model=Spec("resnet8", width=32),
     dataset=Spec("digits"),
     sampler=Spec("classes_by_images", num_images=12),

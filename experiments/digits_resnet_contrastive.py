@@ -2,19 +2,15 @@
 
     python launch.py --experiment=digits_resnet_contrastive
 
-RESULT
+Result: unmeasured over several seeds. Seed 0 alone, 200 updates instead of 300: recall@1 0.9972, MAP@R 0.9933 on the 360 held-out
+images (two cores of an AMD EPYC, jax 0.10.2, Python 3.11, 2026-11-21).
 """
 
-from cnn_jax.experiment import About, Expected, Experiment, Spec
+from cnn_jax.experiment import About, Experiment, Spec
 
 EXPERIMENT = Experiment(
     name="digits_resnet_contrastive",
-    about=About(
-        shows="metric learning by pairs drawn together or pushed apart",
-        num_params=315_040,
-        time="-",
-        expected=Expected(metric="recall_at_1", low=0.98),
-    ),
+    about=About(shows="metric learning by pairs drawn together or pushed apart", num_params=315_040),
     model=Spec("resnet8", width=32),
     dataset=Spec("digits"),
     sampler=Spec("classes_by_images", num_images=12),
