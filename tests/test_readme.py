@@ -10,6 +10,7 @@ import pytest
 
 from cnn_jax import registry
 from cnn_jax.build import build
+from cnn_jax.options import reads
 from cnn_jax.override import override_all
 from cnn_jax.train import train
 from tests.runs import CLASSIFIER, REPOSITORY, launch_here
@@ -87,7 +88,9 @@ def test_every_module_is_in_the_readmes_table():
 
 @pytest.mark.parametrize("name", registry.LOSSES)
 def test_every_loss_goes_with_any_model_by_flags_alone(name):
-    built = build(override_all(CLASSIFIER, ["metrics=", "best_by=loss", f"loss={name}", "embedding_size=5"]))
-    image = jax.ShapeDtypeStruct((3, 8, 8, 1), jnp.float32)
+    channels = 2 if reads(registry.LOSSES[name]) == "distances" else 1  # pairs of images
+    changes = [f"dataset.shape=8,8,{channels}", "metrics=", "best_by=loss", f"loss={name}", "embedding_size=5"]
+    built = build(override_all(CLASSIFIER, changes))
+    image = jax.ShapeDtypeStruct((3, 8, 8, channels), jnp.float32)
     outputs, _ = jax.eval_shape(partial(built.model.init_with_output, train=False), jax.random.key(0), image)
-    assert outputs.shape == {"logits": (3, 4), "embeddings": (3, 5), "scores": (3,)}[built.outputs]
+    assert outputs.shape == {"logits": (3, 4), "embeddings": (3, 5), "scores": (3,), "distances": (3,)}[built.outputs]
