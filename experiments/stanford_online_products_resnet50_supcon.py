@@ -2,9 +2,9 @@
 
     python launch.py --experiment=stanford_online_products_resnet50_supcon
 
-Result: unmeasured: no copy of the data was at hand. It is made of the usual parts of the field: random resized crops and flips, batches of a
-few classes with several images each, embeddings of 128; without the pretrained weights that the field
-starts from it will stay below its figures.
+Result: unmeasured: no copy of the data was at hand. It is made of the usual parts of the field: random resized crops and flips, batches
+of a few classes with several images each, embeddings of 128. Without the pretrained weights that the field starts from it will stay
+below its figures.
 """
 
 from cnn_jax.experiment import About, Experiment, Spec
