@@ -17,8 +17,9 @@ def nearest(word: str, allowed: Iterable[str]) -> list[str]:
     ['triplet_batch_hard']
     """
     allowed = list(allowed)
-    close = difflib.get_close_matches(word, allowed, n=3, cutoff=0.6)
-    return close or [name for name in allowed if word and word.lower() in name.lower()][:3]
+    begun = [name for name in allowed if word and name.lower().startswith(f"{word.lower()}_")]
+    close = begun or difflib.get_close_matches(word, allowed, n=3, cutoff=0.6)
+    return close[:3] or [name for name in allowed if word and word.lower() in name.lower()][:3]
 
 
 def unknown(kind: str, word: str, allowed: Iterable[str], way_out: str = "") -> UserError:

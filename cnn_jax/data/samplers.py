@@ -30,7 +30,8 @@ def classes_by_images(source: Source, batch_size: int, *, num_images: int = 4) -
     """Returns the order whose batches hold P = batch_size / K classes with K = `num_images` images each.
 
     Classes, and the images of each, follow endless shuffled streams of their own: all classes come equally often, and within a class all
-    images. Where P does not divide the classes the last few of an epoch are left out of it. A class of fewer than K images repeats them.
+    images. Where P does not divide the classes, or K a class's images, the last few of an epoch are left out of it, so that no image is
+    twice in a batch. A class of fewer than K images repeats them.
 
     Raises:
       UserError: K does not divide the batch size, or there are fewer than P classes.
@@ -101,9 +102,12 @@ def _groups_by_classes(members, classes, num_groups: int, num_classes: int, num_
 
 
 def _images(members: tuple[np.ndarray, ...], c: int, num_images: int, seed: int, turn: int) -> np.ndarray:
-    """The next K images of a class at its turn, in the class's own stream of shuffled epochs."""
-    mine = members[c]
-    return mine[batch_indices(_stream(seed, c, 0), turn, num_images, len(mine))]
+    """The K images of a class at its turn: a slice of its shuffled epoch, none twice; a class that is too small repeats them."""
+    mine, stream = members[c], _stream(seed, c, 0)
+    if len(mine) < num_images:
+        return mine[batch_indices(stream, turn, num_images, len(mine))]
+    epoch, place = divmod(turn, len(mine) // num_images)
+    return mine[epoch_order(stream, epoch, len(mine))[place * num_images :][:num_images]]
 
 
 def _stream(seed: int, number: int, kind: int) -> int:
