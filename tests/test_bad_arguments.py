@@ -91,7 +91,7 @@ MISTAKES = {
         (lambda: features.replace_head({}, {}), 'variables must be {"params": …, …}, as from model.init, got []'),
         (lambda: anatomy.anatomy(LeNet5, (32, 32, 1)), "must be a Linen module, such as resnet8(num_outputs=10)"),
         (lambda: anatomy.anatomy(NETWORK, (8.5, 8, 1)), "input_shape=(8.5, 8, 1) must be a whole number of at least 1"),
-        (lambda: anatomy.field_of(NETWORK, (8, 8, 1), "stem"), "the model has no layer 'stem' (did you mean stem_bn?); it has stem_conv"),
+        (lambda: anatomy.field_of(NETWORK, (8, 8, 1), "stem"), "the model has no layer 'stem' (did you mean stem_conv?); it has stem_conv"),
         (lambda: anatomy.field_of(NETWORK, (8, 8, 1), 3), "the model has no layer 3 (did you mean stage3_block1/conv1?); it has stem_conv"),
         (lambda: mixing.make_mix([]), "mixtures=() must hold at least one"),
         (lambda: mixing.make_mix(["mixup"]), "mixtures='mixup' must be functions such as mixup and cutmix"),
