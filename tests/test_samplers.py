@@ -70,6 +70,14 @@ def test_a_hierarchical_batch_holds_g_groups(data, seed, step):
             assert len(np.unique(labels[batch][groups[batch] == group])) == min(p, num)
 
 
+def test_the_classes_of_a_group_and_their_images_come_equally_often():
+    labels = labels_of([4, 6, 4])
+    groups = np.array([0, 0, 1])[labels - 10]
+    order = groups_by_classes(source_of(labels, groups), 4, num_groups=1, num_images=2)  # group 1 repeats its one class
+    seen = np.bincount(np.concatenate([order(0, step) for step in range(120)]), minlength=14)
+    assert [seen[labels == c].tolist() for c in (10, 11, 12)] == [[30] * 4, [20] * 6, [60] * 4]
+
+
 @pytest.mark.parametrize("name", ["shuffled", "classes_by_images", "groups_by_classes"])
 def test_orders_differ_by_seed_and_step_and_travel_to_other_processes(name):
     sampler = {"shuffled": shuffled, "classes_by_images": classes_by_images, "groups_by_classes": groups_by_classes}[name]

@@ -31,7 +31,7 @@ def classes_by_images(source: Source, batch_size: int, *, num_images: int = 4) -
 
     Classes, and the images of each, follow endless shuffled streams of their own: all classes come equally often, and within a class all
     images. Where P does not divide the classes, or K a class's images, the last few of an epoch are left out of it, so that no image is
-    twice in a batch. A class of fewer than K images repeats them.
+    twice in a batch. A class of fewer than K images gives them all, then repeats them.
 
     Raises:
       UserError: K does not divide the batch size, or there are fewer than P classes.
@@ -53,7 +53,7 @@ def groups_by_classes(source: Source, batch_size: int, *, num_groups: int = 1, n
     """Returns the hierarchical order: G = `num_groups` groups of classes a batch, P = batch_size / (G·K) classes of each, K images of each.
 
     Negatives of the same group are the hard ones: two bicycles rather than a bicycle and a sofa. A group of fewer than P classes repeats
-    them. Streams are as in `classes_by_images`.
+    them, with other images of theirs. Streams are as in `classes_by_images`.
 
     Raises:
       UserError: the data set has no groups, G·K does not divide the batch size, or there are fewer than G groups.
@@ -85,29 +85,32 @@ def _slice(num_examples: int, batch_size: int, seed: int, step: int) -> np.ndarr
 
 
 def _classes_by_images(members: tuple[np.ndarray, ...], num_classes: int, num_images: int, seed: int, step: int) -> np.ndarray:
-    epoch, place = divmod(step, len(members) // num_classes)
-    chosen = epoch_order(seed, epoch, len(members))[place * num_classes :][:num_classes]
-    return np.concatenate([_images(members, c, num_images, seed, epoch) for c in chosen])
+    classes, visits = _turn(seed, step, num_classes, len(members))
+    return np.concatenate([_images(members, c, num_images, seed, visit) for c, visit in zip(classes, visits, strict=True)])
 
 
 def _groups_by_classes(members, classes, num_groups: int, num_classes: int, num_images: int, seed: int, step: int) -> np.ndarray:
-    epoch, place = divmod(step, len(classes) // num_groups)
-    chosen = epoch_order(seed, epoch, len(classes))[place * num_groups :][:num_groups]
     parts = []
-    for group in chosen:
-        mine = classes[group]
-        turns = batch_indices(_stream(seed, group, 1), epoch, num_classes, len(mine))  # the classes of a group, in their own stream
-        parts += [_images(members, mine[i], num_images, _stream(seed, turn, 2), epoch) for turn, i in enumerate(turns)]
+    for group, visit in zip(*_turn(seed, step, num_groups, len(classes)), strict=True):
+        mine, visits = _turn(_stream(seed, group, 1), visit, num_classes, len(classes[group]))
+        parts += [_images(members, classes[group][i], num_images, seed, visit) for i, visit in zip(mine, visits, strict=True)]
     return np.concatenate(parts)
 
 
-def _images(members: tuple[np.ndarray, ...], c: int, num_images: int, seed: int, turn: int) -> np.ndarray:
-    """The K images of a class at its turn: a slice of its shuffled epoch, none twice; a class that is too small repeats them."""
-    mine, stream = members[c], _stream(seed, c, 0)
-    if len(mine) < num_images:
-        return mine[batch_indices(stream, turn, num_images, len(mine))]
-    epoch, place = divmod(turn, len(mine) // num_images)
-    return mine[epoch_order(stream, epoch, len(mine))[place * num_images :][:num_images]]
+def _images(members: tuple[np.ndarray, ...], c: int, num_images: int, seed: int, visit: int) -> np.ndarray:
+    return members[c][_turn(_stream(seed, c, 0), visit, num_images, len(members[c]))[0]]
+
+
+def _turn(seed: int, turn: int, num: int, total: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which `num` of `total` things have this turn in their stream of shuffled epochs, and how often each had one before.
+
+    None is twice in a turn where there are enough; where there are too few, all are in it, and then some again.
+    """
+    if num > total:
+        epochs = np.arange(-(-num // total)) + turn * -(-num // total)
+        return np.concatenate([epoch_order(seed, int(e), total) for e in epochs])[:num], np.repeat(epochs, total)[:num]
+    epoch, place = divmod(turn, total // num)
+    return epoch_order(seed, int(epoch), total)[place * num :][:num], np.full(num, epoch)
 
 
 def _stream(seed: int, number: int, kind: int) -> int:
