@@ -10,7 +10,7 @@ train: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 # What takes minutes: every offline experiment over five seeds, as its header reports it.
 slow: $(VENV)/.installed-dev
@@ -18,7 +18,7 @@ slow: $(VENV)/.installed-dev
 
 # Every registered network for real: gradients, devices, jit against eager. Takes about an hour.
 models: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 tests/test_models.py
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_models.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

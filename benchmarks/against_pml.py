@@ -9,7 +9,6 @@ Needs requirements-bench.txt. Ends with status 1 if a difference is above tolera
 
 import datetime
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from benchmarks.hardware import hardware
+from benchmarks.hardware import hardware, memory_of
 from benchmarks.metric_pairs import EXPLAINED, LEARNED, PAIRS, our_mean, their_mean
 
 PAGE = Path(__file__).parent.parent / "docs" / "against_pml.md"
@@ -40,15 +39,12 @@ def batch(b: int, k: int, e: int, seed: int, *, even: bool = False) -> tuple[np.
 
 
 def ours_of(name: str):
-    """Returns (value and gradients by all floats) of ours as a compiled function of embeddings, labels and weights."""
-    if name in PAIRS:
-        return jax.jit(jax.value_and_grad(lambda x, y, w: our_mean(PAIRS[name])(x, y)))
+    """Returns value and gradients, by embeddings and by weights, of ours as a compiled function of embeddings, labels and weights."""
 
     def mean(x, y, w):
-        module = LEARNED[name].ours(int(CLASSES))
-        return module.apply({"params": w}, x, y).mean()
+        return our_mean(PAIRS[name])(x, y) if name in PAIRS else LEARNED[name].ours(CLASSES).apply({"params": w}, x, y).mean()
 
-    return jax.jit(jax.value_and_grad(mean))
+    return jax.jit(jax.value_and_grad(mean, argnums=(0, 2)))
 
 
 def our_weights(name: str, e: int):
@@ -66,12 +62,22 @@ def theirs_of(name: str, e: int, dtype, weights=None):
     pair = LEARNED[name]
     module = pair.theirs(num_classes=CLASSES, embedding_size=e)
     if weights is not None:
-        (ours,) = jax.tree.leaves(weights)
         own = getattr(module, pair.weights)
-        flat = np.asarray(ours, np.float64).reshape(-1, e)
         with torch.no_grad():
-            own.copy_(torch.tensor(flat if own.shape == flat.shape else flat.T))
+            own.copy_(torch.tensor(as_theirs(weights, own.shape)))
     return module.to(dtype)
+
+
+def as_theirs(weights, shape) -> np.ndarray:
+    """Returns our weights, or their gradients, laid out as theirs, which has class vectors as rows or as columns."""
+    (ours,) = jax.tree.leaves(weights)
+    rows = np.asarray(ours, np.float64).reshape(-1, ours.shape[-1])
+    return rows.reshape(shape) if len(shape) == 1 or rows.shape == tuple(shape) else rows.T
+
+
+def difference(ours, theirs) -> float:
+    """Returns the largest difference of two gradients, relative to the largest entry."""
+    return float(np.abs(np.asarray(ours) - theirs).max() / max(1e-3, np.abs(theirs).max()))
 
 
 def agreement(name: str) -> tuple[float, float]:
@@ -84,11 +90,13 @@ def agreement(name: str) -> tuple[float, float]:
             weights = jax.tree.map(lambda w: w.astype(jnp.float64), our_weights(name, 16))
             value, gradient = ours_of(name)(jnp.array(x), jnp.array(y), weights)
             tx = torch.tensor(x, requires_grad=True)
-            theirs = theirs_of(name, 16, torch.float64, weights)(tx, torch.tensor(y))
-            (pulled,) = torch.autograd.grad(theirs, tx)
-            theirs = theirs.item()
-            values.append(abs(value.item() - theirs) / max(1, abs(theirs)))
-            gradients.append(np.abs(np.asarray(gradient) - pulled.numpy()).max() / max(1e-3, np.abs(pulled.numpy()).max()))
+            module = theirs_of(name, 16, torch.float64, weights)
+            theirs = module(tx, torch.tensor(y))
+            own = [getattr(module, LEARNED[name].weights)] if name in LEARNED else []
+            pulled, *by_weights = (g.numpy() for g in torch.autograd.grad(theirs, [tx, *own]))
+            values.append(abs(value.item() - theirs.item()) / max(1, abs(theirs.item())))
+            gradients.append(difference(gradient[0], pulled))
+            gradients.extend(difference(as_theirs(gradient[1], g.shape), g) for g in by_weights)
     return max(values), max(gradients)
 
 
@@ -116,23 +124,17 @@ def seconds(name: str) -> tuple[float, float]:
     return statistics.median(times[run_ours]), statistics.median(times[run_theirs])
 
 
-def peak(name: str, who: str) -> float:
-    """Returns by how many bytes value and gradient of a batch raise the peak of this process, compilation of a small one before."""
+def peak(name: str, who: str) -> int:
+    """Returns the bytes that value and gradient of a batch take at most, compiled, or run on a small one, before."""
     x, y = batch(BATCH, CLASSES, FEATURES, 0, even=True)
-    small, few = x[: BATCH // 8], y[: BATCH // 8]
     if who == "ours":
-        function, weights = ours_of(name), our_weights(name, FEATURES)
-        program = function.lower(jnp.array(x, jnp.float32), jnp.array(y, jnp.int32), weights).compile()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        jax.block_until_ready(program(jnp.array(x, jnp.float32), jnp.array(y, jnp.int32), weights))
-    else:
-        theirs = theirs_of(name, FEATURES, torch.float32)
-        tx = torch.tensor(small, dtype=torch.float32, requires_grad=True)
-        torch.autograd.grad(theirs(tx, torch.tensor(few)), tx)
-        tx = torch.tensor(x, dtype=torch.float32, requires_grad=True)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        torch.autograd.grad(theirs(tx, torch.tensor(y)), tx)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        given = jnp.array(x, jnp.float32), jnp.array(y, jnp.int32), our_weights(name, FEATURES)
+        program = ours_of(name).lower(*given).compile()
+        return memory_of(lambda: jax.block_until_ready(program(*given)))
+    theirs = theirs_of(name, FEATURES, torch.float32)
+    small, whole = (torch.tensor(x[:n], dtype=torch.float32, requires_grad=True) for n in (BATCH // 8, BATCH))
+    torch.autograd.grad(theirs(small, torch.tensor(y[: BATCH // 8])), small)
+    return memory_of(lambda: torch.autograd.grad(theirs(whole, torch.tensor(y)), whole))
 
 
 def measured_peak(name: str, who: str) -> float:

@@ -25,6 +25,7 @@ from cnn_jax.losses import (
 )
 from cnn_jax.losses import miners as our_miners
 from cnn_jax.losses.angular_margin import ArcFace, CosFace, NormalisedSoftmax, SubCentreArcFace
+from cnn_jax.losses.learned_margin import LearnedMargin
 from cnn_jax.losses.proxies import ProxyAnchor, ProxyNCA, SoftTriple
 from cnn_jax.ops.distance import unit_length
 
@@ -108,6 +109,11 @@ LEARNED: dict[str, LearnedPair] = {
     "ProxyNCA": LearnedPair(ProxyNCA, losses.ProxyNCALoss, "proxies"),
     "ProxyAnchor": LearnedPair(ProxyAnchor, losses.ProxyAnchorLoss, "proxies"),
     "SoftTriple": LearnedPair(SoftTriple, losses.SoftTripleLoss, "fc"),
+    "LearnedMargin": LearnedPair(
+        lambda k: LearnedMargin(k, regularisation=0.1),
+        lambda num_classes, embedding_size: losses.MarginLoss(nu=0.1, learn_beta=True, num_classes=num_classes),
+        "beta",
+    ),
 }
 
 EXPLAINED: dict[str, str] = {

@@ -7,7 +7,6 @@ Few positives go one by one, many by sorting: the rows on either side of `triple
 
 import datetime
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.hardware import hardware
+from benchmarks.hardware import hardware, memory_of
 from cnn_jax.losses import triplet_sums
 from cnn_jax.losses.comparison import pair_masks
 from cnn_jax.losses.triplet import triplet_batch_all
@@ -82,19 +81,12 @@ def timed(b: int, per_class: int) -> str:
 
 
 def peak(b: int, per_class: int) -> dict:
-    """Returns time of one value and gradient, compiled before, and the process's peak above what it held then: Linux only.
-
-    The peak is the whole process's, that of compiling included: at most so much is taken.
-    """
+    """Returns time and memory of one value and gradient, compiled before."""
     x, labels = batch(b, per_class)
     program = jax.jit(jax.value_and_grad(exact)).lower(x, labels).compile()
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     start = time.perf_counter()
-    jax.block_until_ready(program(x, labels))
-    took = time.perf_counter() - start
-    # Not getrusage's, which a child begins with its parent's.
-    (peak_line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return {"bytes": int(peak_line.split()[1]) * 1024 - before, "seconds": took}
+    taken = memory_of(lambda: jax.block_until_ready(program(x, labels)))
+    return {"bytes": taken, "seconds": time.perf_counter() - start}
 
 
 def large(b: int, per_class: int) -> str:
@@ -120,7 +112,7 @@ def main(words: list[str]) -> int:
         "|---:|---:|---:|---:|---:|---:|",
         *(timed(*row) for row in TIMED),
         "",
-        "Large batches, value and gradient; memory above what the process held before, at most:",
+        "Large batches, value and gradient; the most memory above what the process held before:",
         "",
         "| batch | images a class | triplets | memory | time |",
         "|---:|---:|---:|---:|---:|",

@@ -54,7 +54,7 @@ def over_mesh(devices: list[jax.Device]) -> Parallel:
     return Parallel(
         num_devices=len(devices),
         axis_name=None,
-        make=lambda f: jax.jit(f, out_shardings=whole)(),
+        make=lambda f: _made(f, whole),
         replicate=lambda state: jax.device_put(state, whole),
         shard=lambda batch: jax.device_put(dict(batch), split),
         compile=compile_step,
@@ -81,11 +81,17 @@ def over_pmap(devices: list[jax.Device]) -> Parallel:
     return Parallel(
         num_devices=n,
         axis_name=AXIS,
-        make=lambda f: jax.jit(f, out_shardings=whole)(),
+        make=lambda f: _made(f, whole),
         replicate=lambda state: jax.device_put(state, whole),
         shard=shard,
         compile=compile_step,
     )
+
+
+def _made(f: Callable[[], PyTree], whole: NamedSharding) -> PyTree:
+    # It runs once, so compiling is its time: on the CPU a fifth without optimising (ResNet-8: 0.6 s against 3.0).
+    once = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(f, out_shardings=whole, compiler_options=once if whole.mesh.devices.flat[0].platform == "cpu" else None)()
 
 
 PARALLEL: dict[str, Callable[[list[jax.Device]], Parallel]] = {"jit": over_mesh, "pmap": over_pmap}

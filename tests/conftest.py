@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import hypothesis
 import jax
 import jaxtyping
 import pytest
@@ -14,6 +15,10 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 assert len(jax.devices()) == 4  # starts jax: a test's --num_devices must not change their number
 logging.set_verbosity(logging.ERROR)  # orbax and tfds tell absl about every file
+
+# The same examples in every run; `--hypothesis-profile=default` looks for new ones.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("same")
 
 # Pure functions have their shapes checked; `b` and `k` of one call must agree.
 _CHECKED = jaxtyping.install_import_hook(["cnn_jax.ops", "cnn_jax.losses", "cnn_jax.metrics"], "beartype.beartype")
@@ -29,10 +34,12 @@ def float64():
 
 @pytest.fixture(scope="module")
 def quick_compilation():
-    """For files of many small programs: compiling is most of their time, and their arrays are small."""
+    """For files of many small programs: compiling is most of their time, and their arrays are small. Also in processes they start."""
     jax.config.update("jax_disable_most_optimizations", True)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    del os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"]
 
 
 @pytest.fixture
@@ -55,9 +62,9 @@ def data_dir(tmp_path_factory):
 def compile_cache(tmp_path_factory):
     """One compilation for all runs of one step, also for those in processes of their own."""
     folder = str(tmp_path_factory.mktemp("compiled"))
-    os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
+    os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -22,7 +23,7 @@ REPOSITORY = Path(__file__).parent.parent
 CLASSIFIER = Experiment(
     name="classifier",
     about=About(shows="for tests", num_params=0),
-    model=Spec("resnet8", width=8),
+    model=Spec("resnet8", width=8, stage_sizes=(1, 1)),
     dataset=Spec("generated", shape=(8, 8, 1), num_classes=4, num_train=50, num_test=37),
     augment=(Spec("random_flip"), Spec("random_shift", pixels=1)),
     metrics=(Spec("accuracy"), Spec("confusion")),
@@ -50,7 +51,7 @@ def run_steps(experiment: Experiment, mode: str, num_devices: int, num_steps: in
     """Returns the state after some updates, and each update's loss and gradient norm."""
     parallel = make_parallel(mode, num_devices)
     built = build(experiment, axis_name=parallel.axis_name)
-    state = parallel.replicate(first_state(built))
+    state = parallel.make(partial(first_state, built))
     compiled, measured = None, []
     source = built.dataset.open("train")
     order = built.sampler(source, experiment.batch_size)

@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 
@@ -15,13 +14,11 @@ from cnn_jax.tiny import tiny
 from experiments import EXPERIMENTS
 from tests.runs import REPOSITORY, launch_here
 
-
-@pytest.fixture
-def compiled_once(tmp_path):
-    """A folder of compiled programs: what resumes and evaluates need not compile again what was trained with."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "programs"))
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+# Networks that take half a minute to compile, and that another experiment has already run.
+NETWORK_OF_ANOTHER = [
+    "cars196_resnet50_triplet", "cifar100_resnet18", "cub200_resnet50_multi_similarity", "stanford_online_products_resnet50_supcon",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -38,9 +35,13 @@ def test_experiment_is_what_its_card_says(name):
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_experiment_trains_stops_resumes_and_evaluates(name, tmp_path, monkeypatch, capsys, compiled_once):
+def test_experiment_trains_stops_resumes_and_evaluates(name, tmp_path, monkeypatch, capsys):
     workdir = tmp_path / "run"
     command = [f"--experiment={name}", "--tiny", f"--workdir={workdir}", "--num_devices=2"]
+    if name in NETWORK_OF_ANOTHER:
+        command.append("--set=model=resnet8")
+    if name == "imagenet_resnet50":
+        command.append("--set=workers=1")  # once as it is run in earnest
     whole = cnn_jax.train.train_batches
 
     def interrupted(*arguments, **settings):

@@ -26,6 +26,8 @@ from cnn_jax.models.resnet import resnet8, resnet50
 from cnn_jax.ops.pool import average_pool, blur_pool, global_average_pool, max_pool
 from cnn_jax.parallel import count_flops
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 class Stack(nn.Module):
     """Linear convolutions one after the other; each (window, stride, padding, dilation)."""

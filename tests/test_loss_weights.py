@@ -43,6 +43,9 @@ EXPERIMENTS = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
 @cache
 def reference(name):
     return run_steps(EXPERIMENTS[name], "jit", 1, 3)

@@ -7,6 +7,8 @@ import pytest
 from cnn_jax.losses.comparison import pair_masks
 from cnn_jax.losses.two_views import two_views
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def test_each_picture_is_a_class_of_its_own():
     first, second = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)

@@ -12,6 +12,8 @@ from cnn_jax.losses.memory import enqueue, init_memory
 from cnn_jax.losses.triplet import triplet_batch_all
 from tests.embedding_cases import euclidean, mean
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIZE = 7
 
 

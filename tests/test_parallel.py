@@ -26,6 +26,9 @@ EXPERIMENTS = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
 @functools.cache
 def reference(name):
     return run_steps(EXPERIMENTS[name], "jit", 1, 3)

@@ -18,6 +18,8 @@ from cnn_jax.registry import DATASETS, MODELS
 from tests.against_oracle import assert_equals_oracle
 from tests.runs import run_steps
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 class Flat(nn.Module):
     @nn.compact

@@ -18,6 +18,8 @@ from cnn_jax.train import make_step, train, verdict
 from cnn_jax.workdir import read_experiment
 from tests.runs import CLASSIFIER, TRIPLET, run_steps
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_small_data_are_learned(precision, tmp_path):
