@@ -40,8 +40,6 @@ def test_experiment_trains_stops_resumes_and_evaluates(name, tmp_path, monkeypat
     command = [f"--experiment={name}", "--tiny", f"--workdir={workdir}", "--num_devices=2"]
     if name in NETWORK_OF_ANOTHER:
         command.append("--set=model=resnet8")
-    if name == "imagenet_resnet50":
-        command.append("--set=workers=1")  # once as it is run in earnest
     whole = cnn_jax.train.train_batches
 
     def interrupted(*arguments, **settings):

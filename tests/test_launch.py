@@ -19,6 +19,8 @@ from cnn_jax.train import train
 from experiments import EXPERIMENTS
 from tests.runs import CLASSIFIER, REPOSITORY, launch, launch_here
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def test_without_arguments_it_lists_the_experiments():
     result = launch()

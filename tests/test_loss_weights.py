@@ -29,9 +29,7 @@ from tests.test_resume import final_state
 ARCFACE = dataclasses.replace(TRIPLET, name="arcface", loss=Spec("arcface", scale=8.0), loss_learning_rate=0.5)
 MEMORY = dataclasses.replace(TRIPLET, name="memory", memory_size=40)
 EXPERIMENTS = {
-    "arcface": ARCFACE,
     "arcface_accumulating": dataclasses.replace(ARCFACE, accumulate_steps=2, clip_norm=0.5, optimizer=Spec("adamw", weight_decay=0.1)),
-    "memory": MEMORY,
     "memory_accumulating": dataclasses.replace(MEMORY, accumulate_steps=2),
     "mined": dataclasses.replace(
         TRIPLET,
@@ -51,7 +49,7 @@ def reference(name):
     return run_steps(EXPERIMENTS[name], "jit", 1, 3)
 
 
-@pytest.mark.parametrize(("mode", "num_devices"), [("jit", 4), ("pmap", 1), ("pmap", 2)])
+@pytest.mark.parametrize(("mode", "num_devices"), [("jit", 4), ("pmap", 2)])
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_devices_and_mode_do_not_change_the_numbers(name, mode, num_devices):
     state, measured = run_steps(EXPERIMENTS[name], mode, num_devices, 3)
@@ -169,7 +167,7 @@ def test_a_batch_in_which_nothing_counts_does_no_harm():
 
 @pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if isinstance(loss, type)])
 def test_every_loss_with_weights_is_trained_by_name_alone(name):
-    experiment = override_all(TRIPLET, [f"loss={name}", "batch_size=8", "dataset.num_classes=3"])
+    experiment = override_all(TRIPLET, [f"loss={name}", "batch_size=8", "dataset.num_classes=3", "model.stage_sizes=1"])
     built = build(experiment)
     start, (after, _) = first_state(built).params["loss"], run_steps(experiment, "jit", 1, 1)
     assert any(np.abs(a - b).max() > 0 for a, b in zip(jax.tree.leaves(start), jax.tree.leaves(after.params["loss"]), strict=True))

@@ -15,8 +15,6 @@ from cnn_jax.override import override_all
 from cnn_jax.train import train
 from tests.runs import CLASSIFIER, REPOSITORY, launch_here
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 README = (REPOSITORY / "README.md").read_text()
 CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text()
 COMMANDS = sorted({line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines() if "launch.py" in line})

@@ -128,7 +128,7 @@ def test_a_siamese_net_trains_alike_on_any_number_of_devices():
     mine = Experiment(
         name="siamese",
         about=About(shows="", num_params=0),
-        model=Spec("resnet8", width=4),
+        model=Spec("resnet8", width=4, stage_sizes=(1,)),
         dataset=Spec("generated", shape=(8, 8, 2), num_classes=2),
         loss=Spec("siamese_contrastive"),
         metrics=(),

@@ -56,21 +56,22 @@ def fold_positives(positives: Array, add: Callable, start):
     >>> fold_positives(jnp.array([[False, True, True]]), lambda indices, weights, carry: 10 * carry + indices, jnp.zeros(1, int)).tolist()
     [12]
     """
-    columns = jnp.arange(positives.shape[1])[None, :]
+    n = positives.shape[1]
+    # Of each column, the first positive from there on; n where there is none.
+    following = lax.cummin(jnp.where(positives != 0, jnp.arange(n, dtype=jnp.int32), n), axis=1, reverse=True)
+    following = jnp.pad(following, ((0, 0), (0, 2)), constant_values=n)
 
     def further(carry):
-        last, _ = carry
-        return ((positives != 0) & (columns > last[:, None])).any()
+        return (carry[0] < n).any()
 
     def one(carry):
-        last, result = carry
-        candidates = (positives != 0) & (columns > last[:, None])
-        has = candidates.any(1)
-        indices = jnp.argmax(candidates, axis=1).astype(jnp.int32)
-        weights = jnp.where(has, at(positives, indices), jnp.zeros((), positives.dtype))
-        return jnp.where(has, indices, positives.shape[1]).astype(jnp.int32), add(indices, weights, result)
+        indices, result = carry
+        has = indices < n
+        inside = jnp.where(has, indices, 0)
+        weights = jnp.where(has, at(positives, inside), jnp.zeros((), positives.dtype))
+        return at(following, indices + 1), add(inside, weights, result)
 
-    return lax.while_loop(further, one, (jnp.full(len(positives), -1, jnp.int32), start))[1]
+    return lax.while_loop(further, one, (following[:, 0], start))[1]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn_jax.losses.each_positive import at, sum_over_positives
+from cnn_jax.losses.each_positive import at, fold_positives
 
 # Where sorting begins to be faster: measured with `benchmarks/triplets.py` on two cores, b = 256 to 4,096.
 MOST_PASSES = 96
@@ -41,61 +41,63 @@ def hinge_sums(
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _hinge_sums(distances, positives, negatives, margin):
-    few = (positives != 0).sum(1).max(initial=0) <= MOST_PASSES
-    return lax.cond(few, partial(_by_passes, margin), partial(_by_rows, partial(_sorted_sums, margin)), distances, positives, negatives)
+    return _with_gradient(distances, positives, negatives, margin)[:2]
 
 
 def _forwards(distances, positives, negatives, margin):
-    return _hinge_sums(distances, positives, negatives, margin), (distances, positives, negatives)
+    *sums, gradient = _with_gradient(distances, positives, negatives, margin)
+    return tuple(sums), gradient
 
 
-def _backwards(margin, residuals, cotangents):
-    _, positives, negatives = residuals
-    few = (positives != 0).sum(1).max(initial=0) <= MOST_PASSES
-    gradient = lax.cond(few, partial(_gradient_by_passes, margin), partial(_by_rows, partial(_sorted_gradient, margin)), *residuals)
+def _backwards(_, gradient, cotangents):
     # Each anchor's sum depends on its own row only.
-    return gradient * cotangents[0][:, None], jnp.zeros_like(positives), jnp.zeros_like(negatives)
+    return gradient * cotangents[0][:, None], jnp.zeros_like(gradient), jnp.zeros_like(gradient)
 
 
 _hinge_sums.defvjp(_forwards, _backwards)
 
 
-def _term(margin, distances, indices, negatives):
-    losses = at(distances, indices)[:, None] - distances + margin
-    active = (negatives != 0) & ~(losses <= 0)  # not "losses > 0", which would take NaN for 0
-    return (jnp.where(active, losses, 0) * negatives).sum(1), jnp.where(active, negatives, 0).sum(1)
+def _with_gradient(distances, positives, negatives, margin):
+    """Sums [b], numbers [b] and each sum's derivative by its row [b, n]; all three come from the same comparisons."""
+    few = (positives != 0).sum(1).max(initial=0) <= MOST_PASSES
+    return lax.cond(few, partial(_by_passes, margin), partial(_by_rows, partial(_sorted, margin)), distances, positives, negatives)
 
 
 def _by_passes(margin, distances, positives, negatives):
-    return sum_over_positives(partial(_term, margin), distances, positives, negatives)
+    anchors, ones = jnp.arange(len(distances)), jnp.ones(distances.shape[1], distances.dtype)
 
+    def add(indices, weights, carry):
+        sums, by_negative, by_positive = carry
+        losses = at(distances, indices)[:, None] - distances + margin
+        active = (negatives != 0) & ~(losses <= 0) & (weights != 0)[:, None]  # not "losses > 0", which would take NaN for 0
+        counted = jnp.where(active, negatives, 0)
+        # Sums over a row wait for the end, or are products: element by element is ten times faster than a sum a pass.
+        sums += jnp.where(active, losses, 0) * negatives * weights[:, None]
+        by_negative += counted * weights[:, None]
+        return sums, by_negative, by_positive.at[anchors, indices].add(counted @ ones * weights)
 
-def _gradient_by_passes(margin, distances, positives, negatives):
-    return jax.grad(lambda d: _by_passes(margin, d, positives, negatives)[0].sum())(distances)
+    nothing = jnp.zeros_like(distances)
+    sums, by_negative, by_positive = fold_positives(positives, add, (nothing, nothing, nothing))
+    return sums.sum(1), by_negative.sum(1), by_positive - by_negative
 
 
 def _by_rows(row_fn, *arrays):
     return lax.map(lambda rows: row_fn(*rows), arrays, batch_size=ROWS)
 
 
-def _sorted_sums(margin, d, positives, negatives):
+def _sorted(margin, d, positives, negatives):
     """Of one anchor: [n] each. Negatives with d(a, n) < d(a, p) + margin come before place k_p of the sorted ones."""
-    order = jnp.argsort(jnp.where(negatives != 0, d, jnp.inf))
-    weights, nearest = negatives[order], jnp.where(negatives != 0, d, jnp.inf)[order]
+    nearest, farthest = jnp.where(negatives != 0, d, jnp.inf), jnp.where(positives != 0, d + margin, -jnp.inf)
+    by_nearness, by_farness = jnp.argsort(nearest), jnp.argsort(farthest)
+    weights, nearest = negatives[by_nearness], nearest[by_nearness]
     num, total = _prefix_sums(weights), _prefix_sums(jnp.where(weights != 0, nearest, 0) * weights)
     k = jnp.searchsorted(nearest, d + margin, side="left")
     sums = jnp.where(positives != 0, (d + margin) * num[k] - total[k], 0)
-    return (jnp.maximum(sums, 0) * positives).sum(), jnp.where(positives != 0, num[k] * positives, 0).sum()
-
-
-def _sorted_gradient(margin, d, positives, negatives):
-    """Of one anchor's sum: + the number of nearer negatives for a positive, − that of farther positives for a negative."""
-    nearest, farthest = jnp.where(negatives != 0, d, jnp.inf), jnp.where(positives != 0, d + margin, -jnp.inf)
-    by_negative, by_positive = jnp.argsort(nearest), jnp.argsort(farthest)
-    nearer = _prefix_sums(negatives[by_negative])[jnp.searchsorted(nearest[by_negative], d + margin, side="left")]
-    up_to = _prefix_sums(positives[by_positive])
-    farther = up_to[-1] - up_to[jnp.searchsorted(farthest[by_positive], d, side="right")]
-    return positives * jnp.where(positives != 0, nearer, 0) - negatives * farther
+    # A positive's derivative is the number of nearer negatives, a negative's that of farther positives.
+    nearer = jnp.where(positives != 0, num[k], 0) * positives
+    up_to = _prefix_sums(positives[by_farness])
+    farther = up_to[-1] - up_to[jnp.searchsorted(farthest[by_farness], d, side="right")]
+    return (jnp.maximum(sums, 0) * positives).sum(), nearer.sum(), nearer - negatives * farther
 
 
 def _prefix_sums(x: Array) -> Array:
