@@ -22,6 +22,7 @@ from cnn_jax.losses import (
     ranked_list,
     triplet,
     tuplet_margin,
+    vicreg,
 )
 from cnn_jax.losses import miners as our_miners
 from cnn_jax.losses.angular_margin import ArcFace, CosFace, NormalisedSoftmax, SubCentreArcFace
@@ -51,6 +52,16 @@ class LearnedPair(NamedTuple):
 
 
 TRIPLETS = triplet.triplet_margin_loss
+
+
+class TwoViews(torch.nn.Module):
+    """Theirs of the first half of a batch and the second, of unit length as ours are."""
+
+    def forward(self, embeddings, labels):
+        """Returns the loss; labels are not read."""
+        first, second = torch.nn.functional.normalize(embeddings)[: len(embeddings) // 2 * 2].chunk(2)
+        return losses.VICRegLoss()(first, ref_emb=second)
+
 
 PAIRS: dict[str, Pair] = {
     "contrastive": Pair(contrastive.contrastive, losses.ContrastiveLoss),
@@ -96,6 +107,7 @@ PAIRS: dict[str, Pair] = {
     "smooth_ap": Pair(average_precision.smooth_ap, losses.SmoothAPLoss, batches=((25, 5, True), (49, 7, True), (24, 6, True))),
     "ranked_list": Pair(ranked_list.ranked_list, lambda: losses.RankedListLoss(margin=0.4, Tn=10)),
     "nca": Pair(nca.nca, losses.NCALoss),
+    "vicreg": Pair(lambda x, y: vicreg.vicreg(*jnp.split(x[: len(x) // 2 * 2], 2)), TwoViews),
     "contrastive, pair_margin": Pair(
         partial(contrastive.contrastive, miner=our_miners.pair_margin), losses.ContrastiveLoss, miners.PairMarginMiner
     ),
@@ -125,6 +137,14 @@ EXPLAINED: dict[str, str] = {
     "formula.",
 }
 """Rows that differ by more than 1e-5 in double precision, and why."""
+
+WITHOUT: dict[str, str] = {
+    "triplet_semi_hard": "FaceNet's choice of one negative for each positive; theirs takes every triplet within the margin, which is "
+    "`triplet_margin_loss` with `triplets=semi_hard`.",
+    "contrastive_squared": "Hadsell's formula of 2006; theirs has no squares.",
+    "vicreg_by_label": "`vicreg` with views found by label, which theirs has not.",
+}
+"""Losses on embeddings, by the names of --set loss, that PyTorch Metric Learning has no counterpart of."""
 
 
 def their_mean(pair: Pair) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

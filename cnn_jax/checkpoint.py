@@ -107,7 +107,7 @@ class Checkpoints:
                 manager.close()
 
     def restore(self, step: int, like: TrainState) -> TrainState:
-        """Returns the state saved at `step`, placed on devices as `like` is.
+        """Returns the state saved at `step`, placed on devices as `like` is; of that, shapes are enough.
 
         Raises:
           UserError: there is no such step, its files cannot be read, or it is another model's; says how they differ.

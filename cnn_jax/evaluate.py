@@ -152,8 +152,8 @@ def restored(workdir: Path, experiment: Experiment, *, step: int | None) -> PyTr
 
 
 def restore_target(built: Built, parallel: Parallel) -> TrainState:
-    """Returns the experiment's first state, placed on the devices as one that is restored is to be."""
-    return parallel.make(partial(first_state, built))
+    """Returns the shapes of the experiment's state, and where a restored one is to be placed: what `Checkpoints.restore` asks for."""
+    return parallel.shapes(partial(first_state, built))
 
 
 def evaluation_tables(evaluation: Evaluation, built: Built) -> Group:

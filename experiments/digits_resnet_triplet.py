@@ -23,7 +23,7 @@ EXPERIMENT = Experiment(
     # Batch-hard falls into the collapse at loss = margin here; all active triplets train from the start.
     loss=Spec("triplet_batch_all", margin=0.2),
     metrics=(),
-    retrieval=(Spec("recall_at_k", k=1),),
+    retrieval=(Spec("recall_at_k", k=1), Spec("map_at_r")),
     embedding_size=64,
     optimizer=Spec("sgd", learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4),
     schedule=Spec("warmup_cosine", warmup_steps=50),

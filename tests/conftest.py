@@ -1,5 +1,6 @@
 """The suite's settings: four CPU devices, shapes checked, rank promotion and warnings errors. No network."""
 
+import gc
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -42,6 +43,13 @@ def quick_compilation():
     del os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def kept_programs():
+    """Compiled programs stay until the end, millions of objects that the garbage collector need not go over again."""
+    yield
+    gc.freeze()
+
+
 @pytest.fixture
 def unchecked():
     """Without the shape checks of the tests: bad arguments meet our own errors, as a user's do."""
@@ -60,11 +68,11 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_cache(tmp_path_factory):
-    """One compilation for all runs of one step, also for those in processes of their own."""
+    """One compilation for all tests, also for those in processes of their own."""
     folder = str(tmp_path_factory.mktemp("compiled"))
-    os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
+    os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @pytest.fixture(autouse=True)

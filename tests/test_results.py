@@ -17,7 +17,7 @@ SEEDS = range(5)
 @pytest.mark.parametrize("name", [n for n, e in EXPERIMENTS.items() if not e.about.needs_network])
 def test_result_over_five_seeds(name, tmp_path):
     expected = EXPERIMENTS[name].about.expected
-    values, times = [], []
+    runs, times = [], []
     for seed in SEEDS:
         workdir = tmp_path / str(seed)
         start = time.perf_counter()
@@ -26,11 +26,12 @@ def test_result_over_five_seeds(name, tmp_path):
         assert result.returncode == 0, result.stderr
         assert re.search(r"final test .* is (within|OUTSIDE)", result.stdout)
         last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
-        values.append(last[expected.metric])
-    print(
-        f"\n{name}: {expected.metric} mean {np.mean(values):.4f}, sd {np.std(values, ddof=1):.4f}, "
-        f"min {min(values):.4f}, max {max(values):.4f} (5 seeds); whole command {np.median(times):.0f} s"
-    )
+        runs.append({metric: value for metric, value in last.items() if isinstance(value, float) and metric != "loss"})
+    print(f"\n{name}: 5 seeds, whole command {np.median(times):.0f} s")
+    for metric in runs[0]:
+        values = [figures[metric] for figures in runs]
+        print(f"  {metric:24} {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}  ({min(values):.4f} to {max(values):.4f})", flush=True)
+    values = [figures[expected.metric] for figures in runs]
     assert expected.low <= np.mean(values) <= expected.high
     if name == "digits_resnet":
         assert np.mean(values) >= 0.990

@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
-from cnn_jax.build import build
+from cnn_jax.build import build, first_state
 from cnn_jax.check import resolve
 from cnn_jax.checkpoint import Checkpoints
 from cnn_jax.errors import UserError
@@ -201,7 +202,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_restored_states_are_the_saved_ones(tmp_path):
     """Saving goes on while the donated state is overwritten by the next step: what is on disk must be the old one."""
     built, parallel = build(CLASSIFIER), make_parallel("jit", 2)
-    state = restore_target(built, parallel)
+    state = parallel.make(partial(first_state, built))
     with Checkpoints(tmp_path, best_by="accuracy") as checkpoints:
         expected = jax.device_get(jax.tree.map(np.array, state.params))
         checkpoints.save(state, {"accuracy": 0.5})

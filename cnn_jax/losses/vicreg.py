@@ -76,7 +76,7 @@ def vicreg_by_label(
     squares = squared_distances(comparison.anchors, comparison.references) / embeddings.shape[1]
     agreement = spread_mean(weigh(squares, comparison.positives).sum(1), comparison.positives.sum(1), where)
     batch = 2 * _spread(comparison.anchors, where, variance, covariance, epsilon)
-    return hide(invariance * agreement + batch, where).astype(embeddings.dtype)
+    return hide(invariance * agreement + batch, where).astype(result_type(embeddings))
 
 
 def _check_weights(invariance, variance, covariance, epsilon):

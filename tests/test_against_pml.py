@@ -1,0 +1,47 @@
+"""The page beside PyTorch Metric Learning shows every loss on embeddings, and no difference without a reason. Read as text: no torch."""
+
+import ast
+
+import pytest
+
+from cnn_jax.options import reads
+from cnn_jax.registry import LOSSES
+from tests.runs import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "against_pml.md").read_text()
+TREE = ast.parse((REPOSITORY / "benchmarks" / "metric_pairs.py").read_text())
+TABLES = {node.target.id: node.value for node in TREE.body if isinstance(node, ast.AnnAssign)}
+PAIRS, LEARNED, EXPLAINED, WITHOUT = ({key.value for key in TABLES[name].keys} for name in ("PAIRS", "LEARNED", "EXPLAINED", "WITHOUT"))
+ROWS = {}
+for line in PAGE.splitlines():
+    if line.startswith("| `"):
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        ROWS[name.strip("`")] = cells
+
+
+def test_the_page_has_a_row_for_each_pair():
+    assert set(ROWS) == PAIRS | LEARNED, "run `python -m benchmarks.against_pml`"
+    for word in ("python -m benchmarks.against_pml", "torch 2.", "pytorch-metric-learning 2.", "cores", ", 20"):
+        assert word in PAGE
+
+
+@pytest.mark.parametrize("name", [name for name, loss in LOSSES.items() if reads(loss) == "embeddings"])
+def test_every_loss_on_embeddings_is_compared_or_has_a_reason_not_to_be(name):
+    loss = LOSSES[name]
+    if isinstance(loss, type):
+        assert loss.__name__ in LEARNED
+    else:
+        assert (name in {row.partition(",")[0] for row in PAIRS}) != (name in WITHOUT)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_each_difference_is_rounding_or_explained_by_name(name):
+    value, gradient, *_, note = ROWS[name]
+    assert (max(float(value), float(gradient)) > 1e-5) == (name in EXPLAINED)
+    assert bool(note) == (name in EXPLAINED)
+
+
+def test_each_ratio_is_that_of_the_times_beside_it():
+    timed = [cells for cells in ROWS.values() if len(cells) > 3]
+    for _, _, ratio, ours, theirs, *_ in timed:
+        assert float(ratio.strip("*")) == pytest.approx(float(theirs.split()[0]) / float(ours.split()[0]), rel=0.2)
