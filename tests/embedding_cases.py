@@ -1,5 +1,7 @@
 """Compares a loss over a batch of embeddings with a slow oracle of the batch's mean, on data with all the awkward cases."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,25 +71,26 @@ def assert_equals_batch_oracle(loss_fn, oracle, *, without_derivative=WITHOUT_DE
     """`oracle(x, labels, where, **options)` is the mean over the batch. Needs float64. Then order, padding, float32, bfloat16."""
     compiled = assert_equals_ordered_oracle(loss_fn, oracle, without_derivative=without_derivative, cases=cases, **options)
     x, labels, where = make_case("random")
-    expected, gradient = compiled(jnp.array(x), jnp.array(labels), jnp.array(where))
+    (expected, _), gradient = compiled(jnp.array(x), jnp.array(labels), jnp.array(where))
     order = np.random.default_rng(1).permutation(len(x))
-    value, permuted = compiled(jnp.array(x[order]), jnp.array(labels[order]), jnp.array(where))
+    (value, _), permuted = compiled(jnp.array(x[order]), jnp.array(labels[order]), jnp.array(where))
     np.testing.assert_allclose(value, expected, rtol=1e-9, err_msg="permuted")
     np.testing.assert_allclose(permuted, gradient[order], rtol=1e-7, atol=1e-10, err_msg="permuted")
 
 
 def assert_equals_ordered_oracle(loss_fn, oracle, *, without_derivative=WITHOUT_DERIVATIVE, cases=CASES, **options):
-    """The same for a loss that reads examples in the order of the batch. Returns its mean and gradient, compiled."""
+    """The same for a loss that reads examples in the order of the batch. Returns ((its mean, each example's), gradient), compiled."""
 
     def batch_mean(x, labels, where):
-        return masked_mean(loss_fn(x, labels, where=where, **options), where)
+        values = loss_fn(x, labels, where=where, **options)
+        return masked_mean(values, where), values
 
-    compiled = jax.jit(jax.value_and_grad(batch_mean))
+    compiled = jax.jit(jax.value_and_grad(batch_mean, has_aux=True))
     for case in cases:
         x, labels, where = make_case(case)
         garbage = x.copy()
         garbage[~where] = np.nan
-        value, gradient = compiled(jnp.array(garbage), jnp.array(labels), jnp.array(where))
+        (value, _), gradient = compiled(jnp.array(garbage), jnp.array(labels), jnp.array(where))
         expected = oracle(x, labels, where, **options)
         np.testing.assert_allclose(value, expected, rtol=1e-8, atol=1e-10, err_msg=case)
         assert np.isfinite(gradient).all(), case
@@ -103,14 +106,14 @@ def assert_equals_ordered_oracle(loss_fn, oracle, *, without_derivative=WITHOUT_
 
 def _assert_robust(loss_fn, compiled, **options):
     x, labels, where = make_case("random")
-    expected, gradient = compiled(jnp.array(x), jnp.array(labels), jnp.array(where))
-    apart = loss_fn(jnp.array(x[:7]), jnp.array(labels[:7]), **options)
-    hidden = loss_fn(jnp.array(x), jnp.array(labels), where=jnp.arange(len(x)) < 7, **options)
+    (expected, _), gradient = compiled(jnp.array(x), jnp.array(labels), jnp.array(where))
+    apart = jax.jit(partial(loss_fn, **options))(jnp.array(x[:7]), jnp.array(labels[:7]))
+    (_, hidden), _ = compiled(jnp.array(x), jnp.array(labels), jnp.arange(len(x)) < 7)
     np.testing.assert_allclose(hidden[:7], apart, rtol=1e-8, atol=1e-10, err_msg="hidden rows")
     assert (hidden[7:] == 0).all()
     with jax.enable_x64(False):
-        value, single = compiled(jnp.array(x, jnp.float32), jnp.array(labels), jnp.array(where))
+        (value, _), single = compiled(jnp.array(x, jnp.float32), jnp.array(labels), jnp.array(where))
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5, err_msg="float32")
         np.testing.assert_allclose(single, gradient, rtol=1e-3, atol=1e-4 * max(1, np.abs(gradient).max()), err_msg="float32")
-    half = jnp.array(x, jnp.bfloat16)
-    assert loss_fn(half, jnp.array(labels), **options).dtype == jnp.bfloat16
+    half = jax.eval_shape(partial(loss_fn, **options), jnp.array(x, jnp.bfloat16), jnp.array(labels))
+    assert half.dtype == jnp.bfloat16
