@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from cnn_jax.losses.each_positive import at, fold_positives
 
 # Where sorting begins to be faster: measured with `benchmarks/triplets.py` on two cores, b = 256 to 4,096.
-MOST_PASSES = 96
+MOST_PASSES = 200
 # Anchors sorted at a time: their sorted copies, some ten arrays [rows, n], are what the memory beside the distances is.
 ROWS = 256
 
