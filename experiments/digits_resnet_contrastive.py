@@ -2,15 +2,21 @@
 
     python launch.py --experiment=digits_resnet_contrastive
 
-Result: unmeasured over several seeds. Seed 0 alone, 200 updates instead of 300: recall@1 0.9972, MAP@R 0.9933 on the 360 held-out
-images (two cores of an AMD EPYC, jax 0.10.2, Python 3.11, 2026-11-21).
+Result: test recall@1 0.9950 ± 0.0030 (0.9917 to 0.9972), MAP@R 0.9883 ± 0.0043 (0.9840 to 0.9951; mean and standard deviation over 5
+seeds, 0 to 4; 360 test images; the pixels themselves: recall@1 0.97), 20 s for the whole command, on two cores of an AMD EPYC,
+jax 0.10.2, Python 3.11, 2026-11-21. `make slow` repeats it.
 """
 
-from cnn_jax.experiment import About, Experiment, Spec
+from cnn_jax.experiment import About, Expected, Experiment, Spec
 
 EXPERIMENT = Experiment(
     name="digits_resnet_contrastive",
-    about=About(shows="metric learning by pairs drawn together or pushed apart", num_params=315_040),
+    about=About(
+        shows="metric learning by pairs drawn together or pushed apart",
+        num_params=315_040,
+        time="20 s",
+        expected=Expected(metric="map_at_r", low=0.95),
+    ),
     model=Spec("resnet8", width=32),
     dataset=Spec("digits"),
     sampler=Spec("classes_by_images", num_images=12),
