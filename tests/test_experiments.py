@@ -15,7 +15,7 @@ from experiments import EXPERIMENTS
 from tests.runs import REPOSITORY, launch_here
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-# Networks that take half a minute to compile: imagenet_resnet50 runs one, test_models.py the others.
+# Networks that take half a minute to compile: here with a small one, with their own in `make slow`.
 LARGE_NETWORK = [
     "cars196_resnet50_triplet",
     "cifar10_resnet18",
@@ -38,12 +38,22 @@ def test_experiment_is_what_its_card_says(name):
     assert {e.name: e for e in EXPERIMENTS.values()} == EXPERIMENTS
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*LARGE_NETWORK, "imagenet_resnet50"])
+def test_large_network_trains_stops_resumes_and_evaluates(name, tmp_path, monkeypatch, capsys):
+    """With its own network, and decoded by a worker."""
+    run_interrupted(["--experiment=" + name, "--set=workers=1"], tmp_path / "run", monkeypatch, capsys)
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_trains_stops_resumes_and_evaluates(name, tmp_path, monkeypatch, capsys):
-    workdir = tmp_path / "run"
-    command = [f"--experiment={name}", "--tiny", f"--workdir={workdir}", "--num_devices=2"]
-    if name in LARGE_NETWORK:
-        command.append("--set=model=resnet8")
+    smaller = ["--set=model=resnet8"] if name in LARGE_NETWORK else []
+    run_interrupted([f"--experiment={name}", *smaller], tmp_path / "run", monkeypatch, capsys)
+
+
+def run_interrupted(flags, workdir, monkeypatch, capsys):
+    """Trains in tiny form, is interrupted, resumes and evaluates."""
+    command = [*flags, "--tiny", f"--workdir={workdir}", "--num_devices=2"]
     whole = cnn_jax.train.train_batches
 
     def interrupted(*arguments, **settings):

@@ -29,7 +29,9 @@ from tests.test_resume import final_state
 ARCFACE = dataclasses.replace(TRIPLET, name="arcface", loss=Spec("arcface", scale=8.0), loss_learning_rate=0.5)
 MEMORY = dataclasses.replace(TRIPLET, name="memory", memory_size=40)
 EXPERIMENTS = {
+    "arcface": ARCFACE,
     "arcface_accumulating": dataclasses.replace(ARCFACE, accumulate_steps=2, clip_norm=0.5, optimizer=Spec("adamw", weight_decay=0.1)),
+    "memory": MEMORY,
     "memory_accumulating": dataclasses.replace(MEMORY, accumulate_steps=2),
     "mined": dataclasses.replace(
         TRIPLET,
@@ -49,8 +51,15 @@ def reference(name):
     return run_steps(EXPERIMENTS[name], "jit", 1, 3)
 
 
-@pytest.mark.parametrize(("mode", "num_devices"), [("jit", 4), ("pmap", 2)])
-@pytest.mark.parametrize("name", EXPERIMENTS)
+# Accumulating takes the plain step's way and more, and one device under pmap is in test_parallel.py: these are run by `make slow`.
+@pytest.mark.parametrize(
+    ("name", "mode", "num_devices"),
+    [
+        pytest.param(name, mode, n, marks=pytest.mark.slow if n == 1 or name in ("arcface", "memory") else [])
+        for name in EXPERIMENTS
+        for mode, n in (("jit", 4), ("pmap", 1), ("pmap", 2))
+    ],
+)
 def test_devices_and_mode_do_not_change_the_numbers(name, mode, num_devices):
     state, measured = run_steps(EXPERIMENTS[name], mode, num_devices, 3)
     expected_state, expected = reference(name)

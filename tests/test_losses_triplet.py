@@ -80,7 +80,6 @@ def test_semi_hard():
 
 def test_passes_and_sorted_rows_agree_weighted(monkeypatch):
     """Weights as a miner gives them: a triplet counts as often as both its pairs do."""
-
     gradients = []
     for most in (1000, 0):
         monkeypatch.setattr(triplet_sums, "MOST_PASSES", most)

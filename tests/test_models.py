@@ -19,8 +19,6 @@ from cnn_jax.registry import MODELS
 from cnn_jax.step import gather
 from tests.model_sizes import FAMILIES, MACS, PUBLISHED, SIDE
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SMALLEST = [names[0] for names in FAMILIES.values()]
 # What takes a minute to compile: their gradients and outputs are in test_models_modern.py, the rest of them in `make models`.
 HEAVY = ["googlenet", "inception_v3", "mobilenet_v2", "efficientnet_b0", "densenet100", "convnext_tiny"]

@@ -34,13 +34,8 @@ def reference(name):
     return run_steps(EXPERIMENTS[name], "jit", 1, 3)
 
 
-@pytest.mark.parametrize(
-    ("name", "mode", "num_devices"),
-    [
-        *((name, mode, n) for name in EXPERIMENTS for mode, n in (("jit", 4), ("pmap", 1), ("pmap", 4))),
-        *((name, mode, 2) for name in ("classifier", "triplet") for mode in ("jit", "pmap")),
-    ],
-)
+@pytest.mark.parametrize(("mode", "num_devices"), [("jit", 2), ("jit", 4), ("pmap", 1), ("pmap", 2), ("pmap", 4)])
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_devices_and_mode_do_not_change_the_numbers(name, mode, num_devices):
     state, measured = run_steps(EXPERIMENTS[name], mode, num_devices, 3)
     expected_state, expected = reference(name)
