@@ -1,7 +1,6 @@
 """Compares every loss on embeddings that PyTorch Metric Learning has too: values, gradients, time of both, peak memory of both.
 
     python -m benchmarks.against_pml             all, and writes docs/against_pml.md
-    python -m benchmarks.against_pml --values    values and gradients only, in a minute; writes a page of these
     python -m benchmarks.against_pml nt_xent     the rows with this in their name, and writes nothing
 
 Needs requirements-bench.txt. Ends with status 1 if a difference is above tolerance and not explained by name in metric_pairs.py.
@@ -183,35 +182,8 @@ def page(rows: list[dict]) -> str:
     return "\n".join([*lines, "", *(f"{i}. {EXPLAINED[name]}" for i, name in enumerate(notes, 1)), ""])
 
 
-def values() -> int:
-    """Writes a page of values and gradients alone; returns the exit status."""
-    found = {name: agreement(name) for name in [*PAIRS, *LEARNED]}
-    notes = list(EXPLAINED)
-    versions = ", ".join(f"{p} {version(p)}" for p in ("jax", "torch", "pytorch-metric-learning"))
-    lines = [
-        "# Losses on embeddings against PyTorch Metric Learning",
-        "",
-        f"`python -m benchmarks.against_pml --values`, {hardware()}, {versions}, {datetime.date.today()}. Time and memory: "
-        "`python -m benchmarks.against_pml`, not run yet on an idle machine.",
-        "",
-        "Differences are the largest over two to four random batches in double precision, relative to the largest entry.",
-        "",
-        "| loss | value | gradient | note |",
-        "|---|---:|---:|---|",
-        *(f"| `{n}` | {v:.0e} | {g:.0e} | {notes.index(n) + 1 if n in notes else ''} |" for n, (v, g) in found.items()),
-        "",
-        *(f"{i}. {EXPLAINED[name]}" for i, name in enumerate(notes, 1)),
-    ]
-    PAGE.write_text("\n".join(lines) + "\n")
-    wrong = [name for name, differences in found.items() if (max(differences) > TOLERANCE) != (name in EXPLAINED)]
-    print(f"wrote {PAGE}; unexplained, or explained but equal: {', '.join(wrong) or 'none'}")
-    return int(bool(wrong))
-
-
 def main(arguments: list[str]) -> int:
     """Runs the comparison; returns the exit status."""
-    if arguments == ["--values"]:
-        return values()
     if arguments[:1] == ["--peak"]:
         print(json.dumps(peak(*arguments[1:])))
         return 0

@@ -25,7 +25,6 @@ class Parallel(NamedTuple):
       axis_name: what the step is made with: None under jit.
       make: (f) -> f(), compiled, its arrays whole on each device.
       shapes: (f) -> the shapes of f() without its numbers, to be whole on each device.
-      replicate: puts a state on all devices.
       shard: puts a batch of NumPy arrays on the devices, each its part.
       compile: (step, state, batch, donate) -> the step, compiled once for these shapes; other shapes are an error.
     """
@@ -34,7 +33,6 @@ class Parallel(NamedTuple):
     axis_name: str | None
     make: Callable[[Callable[[], PyTree]], PyTree]
     shapes: Callable[[Callable[[], PyTree]], PyTree]
-    replicate: Callable[[PyTree], PyTree]
     shard: Callable[[Batch], Batch]
     compile: Callable[..., Callable[[PyTree, Batch], Any]]
 
@@ -58,7 +56,6 @@ def over_mesh(devices: list[jax.Device]) -> Parallel:
         axis_name=None,
         make=lambda f: _made(f, whole),
         shapes=lambda f: _shapes(f, whole),
-        replicate=lambda state: jax.device_put(state, whole),
         shard=lambda batch: jax.device_put(dict(batch), split),
         compile=compile_step,
     )
@@ -86,7 +83,6 @@ def over_pmap(devices: list[jax.Device]) -> Parallel:
         axis_name=AXIS,
         make=lambda f: _made(f, whole),
         shapes=lambda f: _shapes(f, whole),
-        replicate=lambda state: jax.device_put(state, whole),
         shard=shard,
         compile=compile_step,
     )

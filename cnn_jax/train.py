@@ -14,7 +14,7 @@ from cnn_jax.check import resolve
 from cnn_jax.checkpoint import Checkpoints
 from cnn_jax.data.pipeline import empty_batch, train_batches
 from cnn_jax.errors import UserError
-from cnn_jax.evaluate import Evaluator
+from cnn_jax.evaluate import Evaluator, restore_target
 from cnn_jax.experiment import Experiment
 from cnn_jax.metrics.embedding_health import collapse_warning
 from cnn_jax.mixing import mixed_loss, of_own_target
@@ -45,8 +45,7 @@ def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devic
     with Checkpoints(workdir / "checkpoints", best_by=experiment.best_by) as checkpoints:
         last = checkpoints.last_step()
         changed = [] if old is None or last is None else folder.check_continues(resolve(old), experiment, workdir)
-        start = partial(first_state, built)
-        state = parallel.make(start) if last is None else checkpoints.restore(last, parallel.shapes(start))
+        state = parallel.make(partial(first_state, built)) if last is None else checkpoints.restore(last, restore_target(built, parallel))
         _announce(built, parallel, workdir, int(state.step), changed)
         evaluator = Evaluator(built, parallel, sources["test"])
         if int(state.step) >= experiment.num_steps:

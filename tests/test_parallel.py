@@ -1,9 +1,9 @@
 """The same numbers on 1, 2 and 4 devices, under jit and under pmap; one compilation."""
 
 import dataclasses
-import functools
 import logging
 import re
+from functools import cache, partial
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ EXPERIMENTS = {
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-@functools.cache
+@cache
 def reference(name):
     return run_steps(EXPERIMENTS[name], "jit", 1, 3)
 
@@ -63,7 +63,7 @@ def test_evaluation_counts_every_example_once(mode, num_devices, eval_batch_size
     parallel = make_parallel(mode, num_devices)
     built = build(dataclasses.replace(CLASSIFIER, eval_batch_size=eval_batch_size), axis_name=parallel.axis_name)
     source = built.dataset.open("test")
-    state = parallel.replicate(init_state(built.model, built.tx, (8, 8, 1), 0, with_ema=False))
+    state = parallel.make(partial(init_state, built.model, built.tx, (8, 8, 1), 0, with_ema=False))
     evaluation = Evaluator(built, parallel, source)(state.eval_variables)
     assert evaluation.num_examples == len(source) == 37
     np.testing.assert_array_equal(evaluation.targets, source.labels)
@@ -82,7 +82,7 @@ def test_a_loss_over_pairs_is_evaluated_alike_on_any_number_of_devices(mode):
     for num_devices in (1, 4):
         parallel = make_parallel(mode, num_devices)
         built = build(TRIPLET, axis_name=parallel.axis_name)
-        state = parallel.replicate(init_state(built.model, built.tx, (8, 8, 1), 0, with_ema=False))
+        state = parallel.make(partial(init_state, built.model, built.tx, (8, 8, 1), 0, with_ema=False))
         figures.append(Evaluator(built, parallel, built.dataset.open("test"))(state.eval_variables).figures)
     assert figures[0] == pytest.approx(figures[1], rel=1e-5)
 
