@@ -202,15 +202,30 @@ def test_preactivation_blocks_equal_the_papers_figure():
     ("small", lambda w, x: relu(w.bn("stem_bn", w.conv("stem_conv", x, 1, 1)))),
 ])  # fmt: skip
 def test_stems_and_head(stem, oracle):
-    def net(w, x):
-        x = oracle(w, x)
-        block = w.params["stage1_block1"], w.stats["stage1_block1"]
-        inner = Weights.__new__(Weights)
-        inner.params, inner.stats = block
-        y = relu(inner.bn("bn1", inner.conv("conv1", x, 1, 1)))
-        return w.dense("head", relu(x + inner.bn("bn2", inner.conv("conv2", y, 1, 1))).mean((1, 2)))
+    agrees(ResNet(3, (1,), BasicBlock, stem=stem, width=4), image(2, 17, 14, 3), one_block(oracle, lambda y: y.mean((1, 2))))
 
-    agrees(ResNet(3, (1,), BasicBlock, stem=stem, width=4), image(2, 17, 14, 3), net)
+
+@pytest.mark.parametrize(("pooling", "oracle"), [
+    ("max", lambda y: y.max((1, 2))),
+    ("average_max", lambda y: (y.mean((1, 2)) + y.max((1, 2))) / 2),
+    ("flatten", lambda y: np.stack([np.concatenate([place for row in one for place in row]) for one in y])),
+])  # fmt: skip
+def test_poolings(pooling, oracle):
+    net = one_block(lambda w, x: relu(w.bn("stem_bn", w.conv("stem_conv", x, 1, 1))), oracle)
+    agrees(ResNet(3, (1,), BasicBlock, stem="small", width=4, pooling=pooling), image(2, 5, 4, 3), net)
+
+
+def one_block(stem, pooling):
+    """A residual net of one block."""
+
+    def net(w, x):
+        x = stem(w, x)
+        inner = Weights.__new__(Weights)
+        inner.params, inner.stats = w.params["stage1_block1"], w.stats["stage1_block1"]
+        y = relu(inner.bn("bn1", inner.conv("conv1", x, 1, 1)))
+        return w.dense("head", pooling(relu(x + inner.bn("bn2", inner.conv("conv2", y, 1, 1)))))
+
+    return net
 
 
 def test_alexnets_equal_numpy():

@@ -26,6 +26,7 @@ VARIANTS = {
     "antialiased": (ResNet(3, (1, 1), resnet.resnet50_antialiased.keywords["block"], stem="antialiased", width=8), 24),
     "preactivation": (PreActivationResNet(3, (1, 1), PreActivationBottleneck, width=8), 24),
     "wide": (PreActivationResNet(3, (2, 1), PreActivationBlock, stem="small", stem_width=4, width=8, dropout=0.3, stochastic_depth=0.2), 9),
+    "flat": (PreActivationResNet(3, (2, 1), PreActivationBlock, stem="small", width=8, pooling="flatten"), 9),
 }
 OTHERS = {
     "alexnet": (AlexNet(3, hidden=16), 64), "alexnet2012": (AlexNet2012(3, hidden=16), 64), "all_cnn": (AllCNN(3, width=12), 12),
@@ -105,6 +106,8 @@ def test_images_of_the_least_size_do_and_smaller_ones_are_refused_by_name(model,
     (ResNet(2, (1,), BasicBlock, stride_in="1x1"), "stride_in='1x1'"),
     (ResNet(2, (1,), Bottleneck, stride_in="7x7"), "stride_in='7x7'"),
     (ResNet(2, (1,), BasicBlock, stochastic_depth=1.0), "stochastic_depth=1.0"),
+    (ResNet(2, (1,), BasicBlock, pooling="avg"), "pooling='avg' must be one of average, max"),
+    (PreActivationResNet(2, (1,), PreActivationBlock, pooling="avg"), "pooling='avg' must be one of average, max"),
     (resnet.resnext50_32x4d(num_outputs=2, width=8), "width=8 .* at least 16"),
     (PreActivationResNet(2, (1,), PreActivationBlock, stem_width=0), "stem_width=0"),
     (PreActivationResNet(2, (1,), PreActivationBlock, stem="deep"), "stem='deep'"),

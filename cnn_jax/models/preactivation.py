@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from cnn_jax.layers import BatchNorm, Conv, Dropout, Head, StochasticDepth
 from cnn_jax.models.checks import check_network
+from cnn_jax.models.pooling import Pooling, pool_to_vector
 from cnn_jax.models.resnet import check_sizes, linear_drops
-from cnn_jax.ops.pool import global_average_pool, max_pool
+from cnn_jax.ops.pool import max_pool
 
 
 class PreActivationBlock(nn.Module):
@@ -98,11 +99,12 @@ class PreActivationResNet(nn.Module):
       dropout: rate before each block's last convolution.
       stochastic_depth: probability with which training drops the last block's branch for an example; falls linearly to
         the first block's, block l of L having l/L of it (Huang et al. 2016, "Deep networks with stochastic depth").
+      pooling: see `pooling.pool_to_vector`: how the last features become what the head reads.
       dtype: of the computation; parameters and statistics are float32.
       axis_name: the device axis of BatchNorm, under pmap only.
 
     Raises:
-      ValueError: a width or a number of blocks below one, a rate outside [0, 1), an unknown stem.
+      ValueError: a width or a number of blocks below one, a rate outside [0, 1), an unknown stem or pooling.
 
     >>> from cnn_jax.features import feature_names
     >>> model = PreActivationResNet(num_outputs=10, stage_sizes=(1, 1), block=PreActivationBlock, stem="small", width=16)
@@ -118,6 +120,7 @@ class PreActivationResNet(nn.Module):
     stem_width: int | None = None
     dropout: float = 0.0
     stochastic_depth: float = 0.0
+    pooling: Pooling = "average"
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -144,7 +147,7 @@ class PreActivationResNet(nn.Module):
                 place = {"shared": i == j == 0, "drop": next(drops), "name": f"stage{i + 1}_block{j + 1}"}
                 x = block(self.width * 2**i, stride, **place)(x, train)
         x = nn.relu(norm(name="last_bn")(x, train))
-        return Head(self.num_outputs, dtype=self.dtype, name="head")(global_average_pool(x))
+        return Head(self.num_outputs, dtype=self.dtype, name="head")(pool_to_vector(self.pooling, x))
 
 
 preresnet18 = partial(PreActivationResNet, stage_sizes=(2, 2, 2, 2), block=PreActivationBlock)

@@ -12,8 +12,9 @@ from flax.linen.initializers import ones, zeros
 
 from cnn_jax.layers import BatchNorm, Conv, Head, SqueezeExcitation, StochasticDepth
 from cnn_jax.models.checks import check_network
+from cnn_jax.models.pooling import Pooling, pool_to_vector
 from cnn_jax.models.stems import Stem, begin, blur
-from cnn_jax.ops.pool import average_pool, global_average_pool
+from cnn_jax.ops.pool import average_pool
 
 
 def projection(block: nn.Module, x: jax.Array, features: int, train: bool, *, pool: Callable[..., jax.Array] | None = None) -> jax.Array:
@@ -145,11 +146,13 @@ class ResNet(nn.Module):
       zero_init_residual: each block starts as the identity (Goyal et al. 2017), its last BatchNorm scale being zero.
       stochastic_depth: probability with which training drops the last block's branch for an example; falls linearly to
         the first block's, block l of L having l/L of it (Huang et al. 2016, "Deep networks with stochastic depth").
+      pooling: see `pooling.pool_to_vector`: how the last features become what the head reads.
       dtype: of the computation; parameters and statistics are float32.
       axis_name: the device axis of BatchNorm, under pmap only.
 
     Raises:
-      ValueError: a width or a number of blocks below one, a probability outside [0, 1), a stride in a 1×1 that is not there.
+      ValueError: a width or a number of blocks below one, a probability outside [0, 1), an unknown stem or pooling, a stride in a 1×1
+        that is not there.
 
     >>> from cnn_jax.features import feature_names
     >>> feature_names(ResNet(num_outputs=10, stage_sizes=(1, 1), block=BasicBlock, stem="small", width=16), (32, 32, 3))["stage2_block1"]
@@ -164,6 +167,7 @@ class ResNet(nn.Module):
     stride_in: Literal["3x3", "1x1"] = "3x3"
     zero_init_residual: bool = False
     stochastic_depth: float = 0.0
+    pooling: Pooling = "average"
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -184,7 +188,7 @@ class ResNet(nn.Module):
             for j in range(num_blocks):
                 stride = 2 if i > 0 and j == 0 else 1
                 x = block(self.width * 2**i, stride, drop=next(drops), name=f"stage{i + 1}_block{j + 1}")(x, train)
-        return Head(self.num_outputs, dtype=self.dtype, name="head")(global_average_pool(x))
+        return Head(self.num_outputs, dtype=self.dtype, name="head")(pool_to_vector(self.pooling, x))
 
 
 def check_sizes(width: int, stage_sizes: tuple[int, ...]) -> None:
