@@ -84,7 +84,7 @@ class Checkpoints:
             metrics = {k: v for k, v in metrics.items() if isinstance(v, float)}
         try:
             self.manager.check_for_errors()
-            if not self.manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics):
+            if not self.manager.save(step, args=ocp.args.StandardSave(_first_copies(state)), metrics=metrics):
                 raise OSError("orbax declined to save")
         except (OSError, ValueError) as error:
             raise self._save_error(step, error) from error
@@ -170,6 +170,13 @@ def tree_difference(saved: dict[str, tuple], wanted: dict[str, tuple], *, most: 
     if len(lines) > most:
         lines[most:] = [f"  … and {len(lines) - most} more"]
     return "\n".join(lines)
+
+
+def _first_copies(state: TrainState) -> TrainState:
+    """The state on one device, where each holds it whole: of several copies orbax cuts a part from each, and compiles each cut."""
+    if jax.process_count() > 1:  # then each process has its part to write
+        return state
+    return jax.tree.map(lambda x: x.addressable_data(0) if x.is_fully_replicated else x, state)
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple]:

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from cnn_jax.data.source import Source
 from cnn_jax.metrics.retrieval import Retrieval
 
+_PITCH, _SIDE = (1.35, 1.62), 1.2  # from image to image across and down, and an image's longer side, in inches
 _RIGHT, _WRONG, _INK, _FAINT = "#1a7f37", "#cf222e", "#1f2328", "#656d76"
 
 
@@ -61,26 +64,37 @@ def draw_worst_retrievals(found: list[Found], labels: np.ndarray, source: Source
       OSError: the file cannot be written.
     """
     num_columns = len(found[0].neighbours) + 2
-    figure = Figure(figsize=(1.35 * num_columns + 0.3, 1.62 * len(found) + 0.8), layout="constrained")
+    width, height = _PITCH[0] * num_columns + 0.1, _PITCH[1] * len(found) + 0.75
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))  # one for all, in inches: axes of their own take seconds
+    axes.axis("off")
     wrong = sum(labels[f.neighbours[0]] != labels[f.query] for f in found)
-    title = f"The {len(found)} images whose own class is farthest down the ranking; the nearest neighbour is wrong for {wrong} of them"
-    figure.suptitle(title, fontsize=9.5, color=_INK, x=0.01, ha="left")
-    grid = figure.subplots(len(found), num_columns, squeeze=False)
-    for row, one in zip(grid, found, strict=True):
+    title = f"The {len(found)} images whose own class is farthest down the ranking;\nthe nearest neighbour is wrong for {wrong} of them"
+    axes.text(0.1, 0.12, title, fontsize=9.5, color=_INK, va="top")
+    for column, heading in ((1, "nearest first"), (num_columns - 1, "nearest of its class")):
+        axes.text(0.1 + _PITCH[0] * column, 0.62, heading, fontsize=8, color=_FAINT)
+    for i, one in enumerate(found):
         indices = [one.query, *one.neighbours, one.mate]
         images = source[np.array(indices)]["inputs"]
         notes = ["query", *(f"{d:.3f}" for d in one.distances), f"rank {one.rank}, {one.mate_distance:.3f}"]
-        for axes, index, image, note in zip(row, indices, images, notes, strict=True):
-            colour = _INK if axes is row[0] else _RIGHT if labels[index] == labels[one.query] else _WRONG
-            axes.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set(color=colour, linewidth=2.5)
-            axes.set_title(_short(class_names[labels[index]]), fontsize=8, color=colour, pad=3, parse_math=False)
-            axes.set_xlabel(note, fontsize=7.5, color=_FAINT, labelpad=2)
-    for axes, heading in ((grid[0, 1], "nearest first"), (grid[0, -1], "nearest of its class")):
-        axes.annotate(heading, (0, 1.22), xycoords="axes fraction", fontsize=8, color=_FAINT, annotation_clip=False)
+        for j, (index, image, note) in enumerate(zip(indices, images, notes, strict=True)):
+            colour = _INK if j == 0 else _RIGHT if labels[index] == labels[one.query] else _WRONG
+            corner = 0.1 + _PITCH[0] * j, 0.9 + _PITCH[1] * i
+            _draw_image(axes, image, corner, colour, _short(class_names[labels[index]]), note)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
+
+
+def _draw_image(axes: Axes, image: np.ndarray, corner: tuple[float, float], colour: str, name: str, note: str) -> None:
+    """The image in its frame, the longer side _SIDE, with its class above and a note below; `corner` is the upper left one."""
+    h, w = (_SIDE * n / max(image.shape[:2]) for n in image.shape[:2])
+    x, y = corner[0] + (_SIDE - w) / 2, corner[1] + (_SIDE - h) / 2
+    pixels = image if image.shape[-1] == 3 else image[..., 0]
+    place = (x, x + w, y + h, y)
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=place, aspect="auto", clip_on=False)
+    axes.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=colour, linewidth=2.5))
+    axes.text(x + w / 2, y - 0.05, name, fontsize=8, color=colour, ha="center", parse_math=False)
+    axes.text(x + w / 2, y + h + 0.06, note, fontsize=7.5, color=_FAINT, ha="center", va="top")
 
 
 def _short(name: str) -> str:
