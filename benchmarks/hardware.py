@@ -7,10 +7,11 @@ from pathlib import Path
 
 
 def hardware() -> str:
-    """Returns the processor and its number of cores."""
+    """Returns the processor and the number of its cores that this process may use."""
     cpu = Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {num_cores} core{'s' if num_cores != 1 else ''}"
 
 
 def memory_of(function: Callable[[], object]) -> int:

@@ -12,20 +12,18 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.hardware import hardware, memory_of
+from benchmarks.page import fill
 from cnn_jax.losses import triplet_sums
 from cnn_jax.losses.comparison import pair_masks
 from cnn_jax.losses.triplet import triplet_batch_all
 from cnn_jax.ops.distance import euclidean_distances
 
-PAGE = Path(__file__).parent.parent / "docs" / "metric_learning.md"
-BEGIN, END = "<!-- triplets: begin -->", "<!-- triplets: end -->"
 FEATURES, MARGIN, REPEATS = 128, 0.2, 7
 TIMED = [(128, 8), (256, 8), (256, 32), (256, 128), (512, 8), (512, 32)]  # batch, images a class
 LARGE = [(1024, 8), (2048, 8), (4096, 8), (4096, 64), (4096, 512)]
@@ -103,8 +101,6 @@ def main(words: list[str]) -> int:
         print(json.dumps(peak(int(words[1]), int(words[2]))))
         return 0
     lines = [
-        BEGIN,
-        "",
         f"`python -m benchmarks.triplets`, {hardware()}, jax {version('jax')}, {datetime.date.today()}; e = {FEATURES}, value and "
         f"gradient, medians of {REPEATS} in turns. `triplet_batch_all` against the form over an array [b, b, b]:",
         "",
@@ -117,12 +113,9 @@ def main(words: list[str]) -> int:
         "| batch | images a class | triplets | memory | time |",
         "|---:|---:|---:|---:|---:|",
         *(large(*row) for row in LARGE),
-        "",
-        END,
     ]
     print("\n".join(lines))
-    text = PAGE.read_text()
-    PAGE.write_text(text.split(BEGIN)[0] + "\n".join(lines) + text.split(END)[1])
+    fill("triplets", lines)
     return 0
 
 

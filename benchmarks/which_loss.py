@@ -13,16 +13,16 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.hardware import hardware
+from benchmarks.page import fill
 from cnn_jax.override import override_all
 from cnn_jax.train import train
 from experiments import EXPERIMENTS
 
-PAGE = Path(__file__).parent.parent / "docs" / "metric_learning.md"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 SEEDS = (0, 1, 2)
 SAME = ("num_steps=150", "eval_every=150", "schedule.warmup_steps=30")
 CLASSES = ("sampler=classes_by_images", "sampler.num_images=12")
@@ -72,18 +72,18 @@ def changes(name: str, options: tuple[str, ...]) -> list[str]:
     return [f"loss={name.partition(',')[0]}", *SAME, *CLASSES, *options]
 
 
-def measure(name: str, options: tuple[str, ...]) -> dict:
+def measure(name: str, experiment: str, settings: Iterable[str], seeds: Iterable[int]) -> dict:
     """Returns recall@1 and MAP@R of each seed, and the median time of a whole run."""
     recalls, precisions, seconds = [], [], []
-    for seed in SEEDS:
-        experiment = override_all(EXPERIMENTS["digits_resnet_supcon"], [*changes(name, options), f"seed={seed}"])
+    for seed in seeds:
+        changed = override_all(EXPERIMENTS[experiment], [*settings, f"seed={seed}"])
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            figures = train(experiment, Path(folder))
+            figures = train(changed, Path(folder))
         seconds.append(time.perf_counter() - start)
         recalls.append(figures["recall_at_1"])
         precisions.append(figures["map_at_r"])
-    return {"name": name, "options": options, "recall": recalls, "map": precisions, "seconds": statistics.median(seconds)}
+    return {"name": name, "recall": recalls, "map": precisions, "seconds": statistics.median(seconds)}
 
 
 def spread(values: list[float]) -> str:
@@ -95,11 +95,9 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
 
 
-def table(rows: list[dict]) -> str:
+def table(rows: list[dict]) -> list[str]:
     """Returns the measured part of the page, best MAP@R first."""
     lines = [
-        BEGIN,
-        "",
         f"`python -m benchmarks.which_loss`, {len(SEEDS)} seeds ({SEEDS[0]} to {SEEDS[-1]}; mean ± standard deviation), {hardware()}, "
         f"jax {version('jax')}, {datetime.date.today()}. Each row is `digits_resnet_supcon` with its own loss, 150 updates of 120 images, "
         "retrieval among the 360 held-out digits. Sampler: 10 classes of 12 images, unless shuffled.",
@@ -109,7 +107,7 @@ def table(rows: list[dict]) -> str:
     ]
     for row in sorted(rows, key=lambda row: -statistics.mean(row["map"])):
         lines.append(f"| {row['name']} | {' '.join(f'`{o}`' for o in row['options'])} | {spread(row['map'])} | {spread(row['recall'])} |")
-    return "\n".join([*lines, "", END])
+    return lines
 
 
 def main(words: list[str]) -> int:
@@ -118,14 +116,11 @@ def main(words: list[str]) -> int:
     for name, options in ROWS:
         if words and not any(word in name for word in words):
             continue
-        rows.append(measure(name, options))
-        row = rows[-1]
+        row = measure(name, "digits_resnet_supcon", changes(name, options), SEEDS) | {"options": options}
+        rows.append(row)
         print(f"{name:34} MAP@R {spread(row['map'])}  recall@1 {spread(row['recall'])}  {row['seconds']:.0f} s a run", flush=True)
     if not words:
-        text = PAGE.read_text()
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
-        PAGE.write_text(before + table(rows) + after)
-        print(f"wrote {PAGE}")
+        fill("measured", table(rows))
     return 0
 
 

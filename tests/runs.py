@@ -1,6 +1,7 @@
 """Small experiments and runs of them, shared by the tests."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from functools import partial
@@ -65,9 +66,9 @@ def run_steps(experiment: Experiment, mode: str, num_devices: int, num_steps: in
 
 
 def launch(*arguments: str, **options) -> subprocess.CompletedProcess:
-    """Runs `python launch.py` in a process of its own, as a user types it."""
-    command = [sys.executable, "launch.py", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False, **options)
+    """Runs `python launch.py` in a process of its own, as a user types it: without the flags that `make test` compiles with."""
+    command, env = [sys.executable, "launch.py", *arguments], {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=300, check=False, **options)
 
 
 def launch_here(*arguments: str) -> int:
