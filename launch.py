@@ -114,12 +114,12 @@ def run(argv: list[str]) -> None:
 
 def list_experiments() -> None:
     """Prints the table of experiments. Imports nothing heavy."""
-    from cnn_jax.report import console, table
+    from cnn_jax.report import console, spelled, table
 
     rows = []
     for name, e in EXPERIMENTS.items():
         expected = e.about.expected
-        result = "unmeasured" if expected is None else f"{expected.metric} ≥ {expected.low:g}"
+        result = "unmeasured" if expected is None else f"{spelled(expected.metric)} ≥ {expected.low:g}"
         network = "once" if e.about.needs_network else "no"
         rows.append([name, e.about.shows, e.dataset.name, e.about.num_params, result, e.about.time, network])
     columns = ["experiment", "what it shows", "data", "parameters", "expected", "time", "network"]

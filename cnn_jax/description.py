@@ -14,7 +14,7 @@ from cnn_jax.data.dataset import Dataset
 from cnn_jax.experiment import Experiment, Spec, flatten
 from cnn_jax.losses.binding import WEIGHTS
 from cnn_jax.registry import BY_FIELD
-from cnn_jax.report import num_bytes, number, table, times
+from cnn_jax.report import num_bytes, number, spelled, table, times
 from cnn_jax.types import PyTree
 
 
@@ -96,7 +96,7 @@ def _facts(dataset: Dataset, experiment: Experiment, num_params: int, flops: int
                                 + (f", {num_bytes(_size(state.ema))} average" if state.ema else "")
                                 + (f", {num_bytes(_size(state.memory))} memory of embeddings" if state.memory else "")],
         ["memory of activations", f"about {num_bytes(activations)} for a batch (layer outputs kept for the gradient)"],
-        ["expected result", "unmeasured" if expected is None else f"{expected.metric} {expected.low:g} to {expected.high:g}"],
+        ["expected result", "unmeasured" if expected is None else f"{spelled(expected.metric)} {expected.low:g} to {expected.high:g}"],
         ["expected time", f"{experiment.about.time} on two CPU cores"],
     ]  # fmt: skip
 

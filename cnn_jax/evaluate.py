@@ -25,7 +25,7 @@ from cnn_jax.metrics.retrieval import Retrieval, cmc_curve, per_class
 from cnn_jax.options import reads
 from cnn_jax.parallel import Parallel, make_parallel
 from cnn_jax.registry import REPORTS
-from cnn_jax.report import console, say, table, timed
+from cnn_jax.report import console, say, spelled, table, timed
 from cnn_jax.state import TrainState
 from cnn_jax.step import make_eval_step
 from cnn_jax.types import PyTree
@@ -158,7 +158,7 @@ def restore_target(built: Built, parallel: Parallel) -> TrainState:
 
 def evaluation_tables(evaluation: Evaluation, built: Built) -> Group:
     """Returns the figures as a table, and each class's precision and recall, or what its examples find among all embeddings."""
-    tables = [table(["test metric", "value"], [[name.replace("_", " "), value] for name, value in evaluation.figures.items()])]
+    tables = [table(["test metric", "value"], [[spelled(name), value] for name, value in evaluation.figures.items()])]
     if "confusion" in evaluation.results:
         confusion, names = evaluation.results["confusion"], built.dataset.class_names
         columns = ["class", "examples", "precision", "recall"]

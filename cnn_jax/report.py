@@ -15,6 +15,8 @@ from tensorboardX import SummaryWriter
 
 from cnn_jax.files import finite, write_text
 
+_ACRONYMS = {"ami", "auc", "cmc", "mrr", "ndcg", "nmi", "roc"}
+
 
 def console(min_width: int = 0) -> Console:
     """Returns the console; where the output is no terminal, lines are long and never broken.
@@ -79,6 +81,16 @@ def number(value: float) -> str:
     if math.isnan(value):
         return "-"
     return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.3g}"
+
+
+def spelled(name: str) -> str:
+    """Returns a figure's name as people write it.
+
+    >>> spelled("learning_rate"), spelled("recall_at_1"), spelled("map_at_r"), spelled("roc_auc")
+    ('learning rate', 'recall@1', 'MAP@R', 'ROC AUC')
+    """
+    whole = {"map_at_r": "MAP@R", "r_precision": "R-precision"}
+    return whole.get(name) or " ".join(w.upper() if w in _ACRONYMS else w for w in name.replace("_at_", "@").split("_"))
 
 
 def num_bytes(size: float) -> str:
@@ -196,7 +208,7 @@ def _step_of(line: str) -> float:
 
 
 def _figures(values: dict[str, float]) -> str:
-    return "  ".join(f"{name.replace('_', ' ')} {number(value)}" for name, value in values.items())
+    return "  ".join(f"{spelled(name)} {number(value)}" for name, value in values.items())
 
 
 def _clock(seconds: float) -> str:

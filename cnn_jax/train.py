@@ -19,7 +19,7 @@ from cnn_jax.experiment import Experiment
 from cnn_jax.metrics.embedding_health import collapse_warning
 from cnn_jax.mixing import mixed_loss, of_own_target
 from cnn_jax.parallel import Parallel, make_parallel
-from cnn_jax.report import Report, say, timed
+from cnn_jax.report import Report, say, spelled, timed
 from cnn_jax.state import TrainState
 from cnn_jax.step import Measures, make_train_step
 from cnn_jax.types import Batch, StepFn
@@ -164,7 +164,7 @@ def verdict(experiment: Experiment, figures: dict[str, float], changed: list[str
         return "no expected range to compare with: in this form the experiment is unmeasured"
     value = figures[expected.metric]
     inside = expected.low <= value <= expected.high
-    name = expected.metric.replace("_", " ")
+    name = spelled(expected.metric)
     line = f"final test {name} {value:.4f} is {'within' if inside else 'OUTSIDE'} the expected {expected.low:g} to {expected.high:g}"
     return line if not changed else f"{line} (which is for the registered settings; changed here: {'; '.join(changed)})"
 
