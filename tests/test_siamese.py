@@ -64,6 +64,9 @@ def test_the_loss_is_contrastive_by_label(float64):
 def test_labels_other_than_same_and_different_are_refused():
     with pytest.raises(ValueError, match=r"labels\[0\]=2"):
         siamese_contrastive(jnp.zeros(1), jnp.array([2]))
+    with pytest.raises(ValueError, match=r"labels\[1\]=7"):
+        siamese_contrastive(jnp.zeros(2), jnp.array([1, 7]), where=jnp.array([False, True]))
+    assert siamese_contrastive(jnp.zeros(2), jnp.array([1, 7]), where=jnp.array([True, False])).tolist() == [0, 0]
 
 
 def test_pairs_are_half_of_one_class_and_of_two_images():

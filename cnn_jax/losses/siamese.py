@@ -1,5 +1,6 @@
 """Losses of a Siamese network: it reads pairs of images and gives their distances. Label 1 is a pair of one class, 0 of two."""
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from cnn_jax.losses.checks import check_labels, class_index
@@ -16,11 +17,9 @@ def siamese_contrastive(
 
     Reference: Hadsell et al., "Dimensionality reduction by learning an invariant mapping", 2006, equation 4.
 
-    >>> import jax.numpy as jnp
     >>> siamese_contrastive(jnp.array([0.5, 0.5]), jnp.array([1, 0])).tolist()
     [0.125, 0.125]
     """
     check_labels(labels, "distances[:, None]", distances[:, None])
-    if where is None:
-        class_index(labels, 2)
+    class_index(labels if where is None else jnp.where(where, labels, 0), 2)
     return contrastive_pair(distances, labels == 1, where=where, margin=margin)
