@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks.hardware import hardware, memory_of
-from benchmarks.metric_pairs import EXPLAINED, LEARNED, PAIRS, our_mean, their_mean
+from benchmarks.metric_pairs import EXPLAINED, LEARNED, PAIRS, WITHOUT, our_mean, their_mean
 from cnn_jax.ops.distance import unit_length
 
 PAGE = Path(__file__).parent.parent / "docs" / "against_pml.md"
@@ -128,11 +128,13 @@ def seconds(name: str) -> tuple[float, float]:
 
 
 def peak(name: str, who: str) -> int:
-    """Returns the bytes that value and gradient of a batch take at most, compiled, or run on a small one, before."""
+    """Returns the bytes that value and gradient of a batch take at most, having been compiled, and run on a small one, before."""
     x, y = batch(BATCH, CLASSES, FEATURES, 0, even=True)
     if who == "ours":
-        given = jnp.array(x, jnp.float32), jnp.array(y, jnp.int32), our_weights(name, FEATURES)
+        numbers = jnp.array(x, jnp.float32), jnp.array(y, jnp.int32)
+        small, given = ((*(v[:n] for v in numbers), our_weights(name, FEATURES)) for n in (BATCH // 8, BATCH))
         program = ours_of(name).lower(*given).compile()
+        jax.block_until_ready(ours_of(name)(*small))
         return memory_of(lambda: jax.block_until_ready(program(*given)))
     theirs = theirs_of(name, FEATURES, torch.float32)
     small, whole = (torch.tensor(x[:n], dtype=torch.float32, requires_grad=True) for n in (BATCH // 8, BATCH))
@@ -179,7 +181,9 @@ def page(rows: list[dict]) -> str:
             f"| `{r['name']}` | {r['value']:.0e} | {r['gradient']:.0e} | **{r['theirs'] / r['ours']:.1f}** | {1e3 * r['ours']:.1f} ms | "
             f"{1e3 * r['theirs']:.1f} ms | {r['our_peak'] / 1e6:.0f} MB | {r['their_peak'] / 1e6:.0f} MB | {note} |"
         )
-    return "\n".join([*lines, "", *(f"{i}. {EXPLAINED[name]}" for i, name in enumerate(notes, 1)), ""])
+    notes = [f"{i}. {EXPLAINED[name]}" for i, name in enumerate(notes, 1)]
+    without = ["Not compared:", "", *(f"- `{name}`: {reason}" for name, reason in WITHOUT.items())]
+    return "\n".join([*lines, "", *notes, "", *without, ""])
 
 
 def main(arguments: list[str]) -> int:

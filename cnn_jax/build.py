@@ -91,7 +91,7 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
         experiment=experiment,
         dataset=dataset,
         sampler=_call(experiment.sampler, "sampler"),
-        model=_ENDINGS[outputs](network),
+        model=network if (outputs, experiment.embedding_length) == ("embeddings", "free") else _ENDINGS[outputs](network),
         outputs=outputs,
         loss_fn=_call(experiment.loss, "loss", **to_loss),
         metric_fns={label(spec, "metrics"): _call(spec, "metrics") for spec in experiment.metrics},

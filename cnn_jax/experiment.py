@@ -10,6 +10,7 @@ from typing import Any, Literal
 from cnn_jax.errors import UserError, unknown
 
 Precision = Literal["float32", "bfloat16"]
+Length = Literal["unit", "free"]
 
 
 @dataclass(frozen=True, init=False)
@@ -90,7 +91,8 @@ class Experiment:
     loss_learning_rate: float | None = None  # of the loss' own weights; None: the optimizer's
     metrics: tuple[Spec, ...] = (Spec("accuracy"),)
     retrieval: tuple[Spec, ...] = ()  # metrics over all test embeddings at once
-    embedding_size: int = 64  # used by losses on embeddings only: the size of the unit-length output
+    embedding_size: int = 64  # of embeddings, which losses on embeddings read
+    embedding_length: Length = "unit"  # "free": as the network gives them, for losses of products or variances (VICReg, N-pairs)
     optimizer: Spec = Spec("sgd", learning_rate=0.1)
     schedule: Spec = Spec("warmup_cosine")
     batch_size: int = 128

@@ -72,3 +72,17 @@ def test_the_verdict_says_inside_outside_and_what_was_changed():
     assert "is OUTSIDE the expected" in verdict(experiment, {"accuracy": 0.8}, [])
     assert "changed here: batch_size: 16 -> 8" in verdict(experiment, {"accuracy": 0.95}, ["batch_size: 16 -> 8"])
     assert "unmeasured" in verdict(CLASSIFIER, {"accuracy": 0.95}, [])
+
+
+@pytest.mark.parametrize("loss", ["vicreg_by_label", "n_pairs"])
+def test_embeddings_are_of_unit_length_or_as_the_network_gives_them(loss):
+    images = jnp.array(np.random.default_rng(0).normal(size=(6, 8, 8, 1)), jnp.float32)
+    norms = {}
+    for length in ("unit", "free"):
+        experiment = dataclasses.replace(TRIPLET, loss=Spec(loss), embedding_length=length)
+        outputs, _ = build(experiment).model.init_with_output(jax.random.key(0), images, train=False)
+        norms[length] = np.linalg.norm(outputs, axis=1)
+    np.testing.assert_allclose(norms["unit"], 1, rtol=1e-6)
+    assert np.ptp(norms["free"]) > 1e-3
+    _, measured = run_steps(experiment, "jit", 2, 2)
+    assert np.isfinite(measured).all()
