@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from cnn_jax.ops.arguments import check_each_axis, check_flag, check_whole
 from cnn_jax.ops.conv import check_transposed, transposed_padding
@@ -9,16 +10,22 @@ from cnn_jax.ops.padding import Padding, PerAxis, explicit_padding, per_axis
 
 
 def output_sizes(
-    sizes: Sequence[int], window: Sequence[int], *, stride: PerAxis = 1, padding: Padding = "VALID", dilation: PerAxis = 1
+    sizes: Sequence[int],
+    window: Sequence[int],
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = "VALID",
+    dilation: PerAxis = 1,
+    input_dilation: PerAxis = 1,
 ) -> tuple[int, ...]:
     """Returns the positions of a convolution or pooling along each axis: ⌈(n + p − k_eff + 1) / s⌉, k_eff = (k − 1)·dilation + 1.
 
-    The same number is ⌊(n + p − k_eff) / s⌋ + 1.
+    The same number is ⌊(n + p − k_eff) / s⌋ + 1. Spread inputs have n = (size − 1)·input_dilation + 1.
 
     Args:
       sizes: of the input, one for each spatial axis.
       window: one size for each axis.
-      stride, padding, dilation: as in `correlate`.
+      stride, padding, dilation, input_dilation: as in `correlate`.
 
     Raises:
       ValueError: the window does not fit, or a number is out of its range; names the argument and the sizes.
@@ -28,13 +35,7 @@ def output_sizes(
     >>> output_sizes((224, 224), (7, 7), stride=2, padding=3)
     (112, 112)
     """
-    n = _num_space(sizes, window)
-    stride, dilation = per_axis(stride, n, "stride"), per_axis(dilation, n, "dilation")
-    pads = explicit_padding(padding, sizes, window, stride, dilation)
-    spans = [size + sum(pair) - (k - 1) * d for size, pair, k, d in zip(sizes, pads, window, dilation, strict=True)]
-    if min(spans) < 1:
-        raise ValueError(f"window {tuple(window)} with dilation {dilation} does not fit sizes {tuple(sizes)} with padding={padding}")
-    return tuple(-(-span // s) for span, s in zip(spans, stride, strict=True))
+    return tuple(axis.outputs for axis in _axes(sizes, window, stride, padding, dilation, input_dilation))
 
 
 def transposed_output_sizes(
@@ -98,7 +99,7 @@ def num_neurons(sizes: Sequence[int], window: Sequence[int], c_out: int, **geome
       sizes: of the input, one for each spatial axis.
       window: one size for each axis.
       c_out: channels that go out.
-      geometry: stride, padding and dilation, as in `output_sizes`.
+      geometry: stride, padding, dilation and input_dilation, as in `output_sizes`.
 
     Raises:
       ValueError: c_out is below 1; else as `output_sizes`.
@@ -133,7 +134,7 @@ def num_connections(
 ) -> int:
     """Returns the edges of a convolution's graph: pairs of an output neuron and an input value, and one for each neuron's bias.
 
-    Taps that fall on padding join nothing and are not counted; without padding and bias it equals `num_macs`.
+    Taps that fall on padding, or between spread inputs, join nothing and are not counted; without these and bias it equals `num_macs`.
 
     Args:
       sizes, window, geometry: as in `output_sizes`.
@@ -148,28 +149,48 @@ def num_connections(
     122304
     """
     check_flag("use_bias", use_bias)
-    n = _num_space(sizes, window)
-    stride = per_axis(geometry.get("stride", 1), n, "stride")
-    dilation = per_axis(geometry.get("dilation", 1), n, "dilation")
-    outputs = output_sizes(sizes, window, **geometry)
-    pads = explicit_padding(geometry.get("padding", "VALID"), sizes, window, stride, dilation)
-    axes = zip(sizes, window, stride, dilation, outputs, pads, strict=True)
+    axes = _axes(sizes, window, **geometry)
     edges = math.prod(real_taps(*axis) for axis in axes) * (num_weights(window, c_in, c_out, groups=groups) // math.prod(window))
-    return edges + (math.prod(outputs) * c_out if use_bias else 0)
+    return edges + (math.prod(axis.outputs for axis in axes) * c_out if use_bias else 0)
 
 
-def real_taps(size: int, window: int, stride: int, dilation: int, outputs: int, pads: tuple[int, int]) -> int:
-    """Returns the pairs of an output position and a tap of its window that lies inside the input, along one axis.
+def real_taps(size: int, window: int, stride: int, dilation: int, outputs: int, pads: tuple[int, int], input_dilation: int = 1) -> int:
+    """Returns the pairs of an output position and a tap of its window that falls on an input, along one axis.
 
     Args:
-      size, window, stride, dilation, outputs: of that axis.
+      size, window, stride, dilation, outputs, input_dilation: of that axis.
       pads: positions added (before, after).
 
     >>> real_taps(3, 3, 1, 1, 3, (1, 1))
     7
     """
     positions = (i * stride + k * dilation - pads[0] for i in range(outputs) for k in range(window))
-    return sum(0 <= p < size for p in positions)
+    return sum(p % input_dilation == 0 and 0 <= p // input_dilation < size for p in positions)
+
+
+class _Axis(NamedTuple):
+    """What `real_taps` takes."""
+
+    size: int
+    window: int
+    stride: int
+    dilation: int
+    outputs: int
+    pads: tuple[int, int]
+    input_dilation: int
+
+
+def _axes(sizes, window, stride=1, padding="VALID", dilation=1, input_dilation=1) -> list[_Axis]:
+    n = _num_space(sizes, window)
+    stride, dilation = per_axis(stride, n, "stride"), per_axis(dilation, n, "dilation")
+    gaps = per_axis(input_dilation, n, "input_dilation")
+    spread = [(size - 1) * gap + 1 for size, gap in zip(sizes, gaps, strict=True)]
+    pads = explicit_padding(padding, spread, window, stride, dilation)
+    spans = [size + sum(pair) - (k - 1) * d for size, pair, k, d in zip(spread, pads, window, dilation, strict=True)]
+    if min(spans) < 1:
+        raise ValueError(f"window {tuple(window)} with dilation {dilation} does not fit sizes {tuple(spread)} with padding={padding}")
+    outputs = [-(-span // s) for span, s in zip(spans, stride, strict=True)]
+    return list(map(_Axis, sizes, window, stride, dilation, outputs, pads, gaps))
 
 
 def _num_space(sizes: Sequence[int], window: Sequence[int]) -> int:
