@@ -166,6 +166,7 @@ WITHOUT = {
     "ops.activations.scaled_tanh": _NONE,
     "ops.arithmetic.num_connections": _NONE,
     "ops.arithmetic.real_taps": _NONE,
+    "ops.arithmetic.Axis": _PART,
     "losses.comparison": _PART,
     "losses.each_positive": _PART,
     "losses.triplet_sums": _PART,

@@ -2,8 +2,9 @@
 
 import math
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,11 +14,10 @@ from jax.ad_checkpoint import checkpoint_name
 
 from cnn_jax.errors import nearest
 from cnn_jax.field_rules import Along, Field
+from cnn_jax.geometry import conv_geometry, pool_geometry
 from cnn_jax.layers import Conv, ConvTranspose
 from cnn_jax.ops import adaptive_pool, blur_pool, pool
 from cnn_jax.ops.arguments import check_each_axis
-from cnn_jax.ops.arithmetic import real_taps
-from cnn_jax.ops.padding import explicit_padding, per_axis
 from cnn_jax.receptive_field import Record, trace_fields
 from cnn_jax.types import PyTree
 
@@ -30,7 +30,8 @@ class Layer(NamedTuple):
 
     Attributes:
       path: the module's place in the network; for a pooling, that of the module that pools, and "max_pool" or the like.
-      geometry: window, stride and what else is not the default, as text: "7×7 /2 pad 3".
+      geometry: window, stride and what else is not the default, as text: "7×7 /2 pad 3", or "pad 0,1" where padding before and after
+        differ; of a pooling, padding that no window reaches is taken to be like that before.
       neurons: output values of a layer that computes something anew (convolution, dense, pooling), else 0.
       connections: pairs of a neuron and an input value or bias it reads; zeros of padding are not read.
       macs: multiply-adds, padding included, as papers count. A FLOP count is twice that.
@@ -63,6 +64,14 @@ class _Call(NamedTuple):
     input_shape: tuple[int, ...]
 
 
+class _Step(NamedTuple):
+    """A module that was called, or a pooling, and its operations; of a module, the one that marks its output."""
+
+    path: str
+    call: _Call | None
+    records: tuple[Record, ...]
+
+
 def anatomy(model: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
     """Returns the model's layers in the order they are computed at inference, for one example of `input_shape` [*space, c].
 
@@ -74,30 +83,30 @@ def anatomy(model: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
     [('conv1', 156), ('max_pool', 0), ('conv2', 2416), ('max_pool', 0)]
     """
     records, calls, params = _trace(model, input_shape)
-    return list(_rows(records, calls, params))
+    steps = [(step, {} if step.call is None else _own_params(params, step.call.path)) for step in _steps(records, calls)]
+    return [_module_layer(step, own) if own else _pool_layer(step) for step, own in steps if own or step.call is None]
 
 
 def field_of(model: nn.Module, input_shape: tuple[int, ...], path: str) -> tuple[Along, ...]:
-    """Returns what one output of the module at `path` sees along each spatial axis of the input.
+    """Returns what one output of the module or pooling at `path` sees along each spatial axis of the input.
 
     Args:
       input_shape: of one example, [*space, c].
-      path: of a module, such as "stage2_block1/conv1".
+      path: of a module, such as "stage2_block1/conv1", or of a pooling, as `anatomy` names it.
 
     Raises:
-      ValueError: the model has no module of that path (offers the nearest, then all); else as `anatomy`.
+      ValueError: the model has no layer of that path (offers the nearest, then all); else as `anatomy`.
 
     >>> from cnn_jax.models.lenet import LeNet5
     >>> [along.size for along in field_of(LeNet5(num_outputs=10), (32, 32, 1), "c3")]
     [14, 14]
     """
     records, calls, _ = _trace(model, input_shape)
-    for record in reversed(records):
-        if record.primitive == "name" and "/".join(_call_of(record, calls).path) == path and record.field is not None:
-            return tuple(sorted((a for a in record.field.axes if a), key=lambda a: a.space))
-    known = list(dict.fromkeys("/".join(call.path) for call in calls if call.path))
-    close = nearest(str(path), known)
-    raise ValueError(f"the model has no layer {path!r}{f' (did you mean {close[0]}?)' if close else ''}; it has {', '.join(known)}")
+    fields = {step.path: step.records[-1].field for step in _steps(records, calls) if step.path}
+    if path in fields:
+        return _along(fields[path])
+    close = nearest(str(path), list(fields))
+    raise ValueError(f"the model has no layer {path!r}{f' (did you mean {close[0]}?)' if close else ''}; it has {', '.join(fields)}")
 
 
 def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[list[Record], list[_Call], PyTree]:
@@ -123,26 +132,26 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[list[Record]
     return trace_fields(forward, variables, images), calls, variables.get("params", {})
 
 
-def _call_of(record: Record, calls: list[_Call]) -> _Call:
-    return calls[int(record.params["name"].removeprefix(_MARK))]
+def _steps(records: list[Record], calls: list[_Call]) -> list[_Step]:
+    """The modules called and the poolings, in order."""
+    steps: list[_Step] = []
+    for path, run in groupby((r for r in records if r.field is not None), key=_pool_path):  # constants say nothing, wherever they stand
+        if path is None:
+            marks = [r for r in run if r.primitive == "name" and r.params["name"].startswith(_MARK)]
+            called = [calls[int(r.params["name"].removeprefix(_MARK))] for r in marks]
+            steps += [_Step("/".join(call.path), call, (record,)) for call, record in zip(called, marks, strict=True)]
+        else:
+            steps += [_Step(path, None, part) for part in _apart(path, run)]
+    return steps
 
 
-def _rows(records: list[Record], calls: list[_Call], params: PyTree) -> Iterator[Layer]:
-    pooling: tuple[str, Record, Record] | None = None  # the path of the pooling we are in, its first record and its last
-    for record in (r for r in records if r.field is not None):  # constants say nothing, wherever they stand
-        path = _pool_path(record)
-        if pooling is not None and path != pooling[0]:
-            yield _pool_layer(*pooling)
-            pooling = None
-        if path is not None:
-            pooling = (path, pooling[1] if pooling else record, record)
-        elif record.primitive == "name" and record.params["name"].startswith(_MARK):
-            call = _call_of(record, calls)
-            own = _own_params(params, call.path)
-            if own:
-                yield _module_layer(call, own, record)
-    if pooling is not None:
-        yield _pool_layer(*pooling)
+def _apart(path: str, run: Iterable[Record]) -> list[tuple[Record, ...]]:
+    """The operations of each of several poolings in a row: all but the blurred ones pad once, before they look."""
+    parts: list[tuple[Record, ...]] = [()]
+    for record in run:
+        padded = record.primitive == "pad" and "blur" not in path and any(r.primitive == "pad" for r in parts[-1])
+        parts = [*parts, (record,)] if padded else [*parts[:-1], (*parts[-1], record)]
+    return parts
 
 
 def _pool_path(record: Record) -> str | None:
@@ -152,62 +161,35 @@ def _pool_path(record: Record) -> str | None:
     return None if place is None else "/".join(parts[1 : place + 1])
 
 
-def _pool_layer(path: str, first: Record, last: Record) -> Layer:
-    channels = last.shape[-1]
-    window, stride, pads = _window_of(first.source, first.source_shape, last)
-    kind = path.rpartition("/")[2]
-    if not window:
-        connections, geometry = math.prod(first.source_shape[1:]), "all"
-    else:
-        rows = zip(first.source_shape[1:-1], window, stride, last.shape[1:-1], pads, strict=True)
-        connections = channels * math.prod(real_taps(n, k, s, 1, out, (pad, 0)) for n, k, s, out, pad in rows)
-        geometry = _geometry(window, stride, pads)
-    neurons = math.prod(last.shape[1:])
-    return Layer(path, kind, geometry, last.shape[1:], 0, neurons, connections, 0, *_outcome(last))
+def _pool_layer(step: _Step) -> Layer:
+    last = step.records[-1]
+    shape, kind = last.shape[1:], _pool_path(last).rpartition("/")[2]
+    geometry, num_pairs = pool_geometry(kind, step.records)
+    return Layer(step.path, kind, geometry, shape, 0, math.prod(shape), num_pairs * shape[-1], 0, *_outcome(last))
 
 
-def _window_of(source: Field, source_shape: tuple[int, ...], last: Record) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Window, stride and padding before, told from how the field has changed; nothing where space is gone or pooled in parts."""
-    before, after = (tuple(a for a in field.axes if a) for field in (source, last.field))
-    if len(before) != len(source_shape) - 2 or len(before) != len(after):
-        return (), (), ()
-    window = tuple(int((a.high - a.low - b.high + b.low) / b.jump) + 1 for a, b in zip(after, before, strict=True))
-    stride = tuple(int(a.jump / b.jump) for a, b in zip(after, before, strict=True))
-    return window, stride, tuple(int((b.low - a.low) / b.jump) for a, b in zip(after, before, strict=True))
-
-
-def _module_layer(call: _Call, own: dict[str, Any], record: Record) -> Layer:
-    module, shape = call.module, record.shape[1:]
+def _module_layer(step: _Step, own: dict[str, Any]) -> Layer:
+    module, (record,) = step.call.module, step.records
+    shape = record.shape[1:]
     weights = sum(p.size for name, p in own.items() if name.startswith("kernel"))
     num_params = sum(p.size for p in own.values())
     neurons = math.prod(shape) if weights else 0
     macs = weights * math.prod(shape[:-1])  # a kernel is applied at every output position, once for each of its weights
-    connections = macs
-    geometry = ""
+    connections, geometry = macs, ""
     if isinstance(module, Conv | ConvTranspose):
-        sizes, outputs, n = call.input_shape[1:-1], shape[:-1], len(shape) - 1
-        window, stride, dilation = tuple(module.window), per_axis(module.stride, n, "stride"), per_axis(module.dilation, n, "dilation")
-        gap = per_axis(getattr(module, "input_dilation", 1), n, "input_dilation")
-        spread = tuple((size - 1) * g + 1 for size, g in zip(sizes, gap, strict=True))
+        sizes = step.call.input_shape[1:-1]
         if isinstance(module, ConvTranspose):  # its taps fall from an input position onto the output
             macs = weights * math.prod(sizes)
-            geometry = _geometry(window, stride, (), module.groups, dilation)
-            connections = macs
-        else:
-            pads = explicit_padding(module.padding, spread, window, stride, dilation)
-            geometry = _geometry(window, stride, tuple(p for p, _ in pads), module.groups, dilation)
-            if module.border == "zeros" and max(gap) == 1:
-                rows = zip(sizes, window, stride, dilation, outputs, pads, strict=True)
-                connections = math.prod(real_taps(*row) for row in rows) * (weights // math.prod(window))
+        geometry, num_pairs = conv_geometry(module, sizes, shape[:-1])
+        connections = num_pairs * (weights // math.prod(module.window))
     connections += neurons if "bias" in own else 0
-    path, kind = "/".join(call.path), type(module).__name__
-    return Layer(path, kind, geometry, shape, num_params, neurons, connections, macs, *_outcome(record))
+    return Layer(step.path, type(module).__name__, geometry, shape, num_params, neurons, connections, macs, *_outcome(record))
 
 
 def _outcome(record: Record) -> tuple[int, tuple[int, ...], tuple[float, ...], tuple[float, ...], bool]:
     """Bytes, field, jump, start and whether everything is seen, of an output."""
     num_bytes = math.prod(record.shape[1:]) * record.dtype.itemsize
-    along: list[Along] = sorted((a for a in record.field.axes if a), key=lambda a: a.space)
+    along = _along(record.field)
     return (
         num_bytes,
         tuple(a.size for a in along),
@@ -217,26 +199,12 @@ def _outcome(record: Record) -> tuple[int, tuple[int, ...], tuple[float, ...], t
     )
 
 
+def _along(field: Field) -> tuple[Along, ...]:
+    return tuple(sorted((a for a in field.axes if a), key=lambda a: a.space))
+
+
 def _plain(value) -> float:
     return int(value) if value == int(value) else float(value)
-
-
-def _geometry(window, stride, pads=(), groups: int = 1, dilation=()) -> str:
-    """Window, stride and the rest as text, defaults left out.
-
-    >>> _geometry((7, 7), (2, 2), (3, 3))
-    '7×7 /2 pad 3'
-    """
-
-    def short(values) -> str:
-        return str(values[0]) if len(set(values)) == 1 else "×".join(map(str, values))
-
-    parts = ["×".join(map(str, window))]
-    parts += [f"/{short(stride)}"] if max(stride) > 1 else []
-    parts += [f"pad {short(pads)}"] if any(pads) else []
-    parts += [f"dilated {short(dilation)}"] if dilation and max(dilation) > 1 else []
-    parts += [f"in {groups} groups"] if groups > 1 else []
-    return " ".join(parts)
 
 
 def _own_params(params: PyTree, path: tuple[str, ...]) -> dict[str, jax.ShapeDtypeStruct]:

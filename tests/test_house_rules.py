@@ -20,7 +20,7 @@ LAYERS = [
     ["ops", "field_rules"],
     ["initialisers", "receptive_field"],
     ["layers", "losses"],
-    ["metrics"],
+    ["metrics", "geometry"],
     ["models", "mixing", "anatomy", "features"],
     ["state", "optim", "data", "runtime", "workdir"],
     ["step", "parallel", "checkpoint", "report"],
@@ -126,7 +126,7 @@ def test_the_first_argument_says_what_is_read():
 
 # What one calls by hand: pure functions, layers, networks.
 LIBRARIES = ("ops", "losses", "metrics", "layers", "models")
-BESIDE = ("anatomy", "calibrate", "features", "field_rules", "initialisers", "mixing", "optim", "receptive_field")
+BESIDE = ("anatomy", "calibrate", "features", "field_rules", "geometry", "initialisers", "mixing", "optim", "receptive_field")
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if place(name_of(path)) in (*LIBRARIES, *BESIDE)], ids=ids)

@@ -4,9 +4,31 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from cnn_jax.ops.arguments import check_each_axis, check_flag, check_whole
 from cnn_jax.ops.conv import check_transposed, transposed_padding
-from cnn_jax.ops.padding import Padding, PerAxis, explicit_padding, per_axis
+from cnn_jax.ops.padding import BORDERS, Border, Padding, PerAxis, explicit_padding, per_axis
+
+
+class Axis(NamedTuple):
+    """A window that moves along one axis.
+
+    Attributes:
+      size: of the input.
+      window, stride, dilation, input_dilation, border: as in `correlate`, of this axis.
+      outputs: positions of the output.
+      pads: positions added to the input (before, after).
+    """
+
+    size: int
+    window: int
+    stride: int
+    dilation: int
+    outputs: int
+    pads: tuple[int, int]
+    input_dilation: int = 1
+    border: Border = "zeros"
 
 
 def output_sizes(
@@ -150,37 +172,28 @@ def num_connections(
     """
     check_flag("use_bias", use_bias)
     axes = _axes(sizes, window, **geometry)
-    edges = math.prod(real_taps(*axis) for axis in axes) * (num_weights(window, c_in, c_out, groups=groups) // math.prod(window))
+    edges = math.prod(real_taps(axis) for axis in axes) * (num_weights(window, c_in, c_out, groups=groups) // math.prod(window))
     return edges + (math.prod(axis.outputs for axis in axes) * c_out if use_bias else 0)
 
 
-def real_taps(size: int, window: int, stride: int, dilation: int, outputs: int, pads: tuple[int, int], input_dilation: int = 1) -> int:
-    """Returns the pairs of an output position and a tap of its window that falls on an input, along one axis.
+def real_taps(axis: Axis) -> int:
+    """Returns the pairs of an output position and an input position that a tap of its window falls on, along one axis.
 
-    Args:
-      size, window, stride, dilation, outputs, input_dilation: of that axis.
-      pads: positions added (before, after).
+    A border that repeats the input is read as well; what a window meets twice is one pair.
 
-    >>> real_taps(3, 3, 1, 1, 3, (1, 1))
+    >>> real_taps(Axis(size=3, window=3, stride=1, dilation=1, outputs=3, pads=(1, 1)))
     7
     """
-    positions = (i * stride + k * dilation - pads[0] for i in range(outputs) for k in range(window))
-    return sum(p % input_dilation == 0 and 0 <= p // input_dilation < size for p in positions)
+    size, window, stride, dilation, outputs, pads, gap, border = axis
+    if border == "zeros":
+        positions = (i * stride + k * dilation - pads[0] for i in range(outputs) for k in range(window))
+        return sum(p % gap == 0 and 0 <= p // gap < size for p in positions)
+    source = np.pad(np.arange(size), pads, mode=BORDERS[border]).tolist()
+    starts = range(0, outputs * stride, stride)
+    return sum(len(set(source[start : start + (window - 1) * dilation + 1 : dilation])) for start in starts)
 
 
-class _Axis(NamedTuple):
-    """What `real_taps` takes."""
-
-    size: int
-    window: int
-    stride: int
-    dilation: int
-    outputs: int
-    pads: tuple[int, int]
-    input_dilation: int
-
-
-def _axes(sizes, window, stride=1, padding="VALID", dilation=1, input_dilation=1) -> list[_Axis]:
+def _axes(sizes, window, stride=1, padding="VALID", dilation=1, input_dilation=1) -> list[Axis]:
     n = _num_space(sizes, window)
     stride, dilation = per_axis(stride, n, "stride"), per_axis(dilation, n, "dilation")
     gaps = per_axis(input_dilation, n, "input_dilation")
@@ -190,7 +203,7 @@ def _axes(sizes, window, stride=1, padding="VALID", dilation=1, input_dilation=1
     if min(spans) < 1:
         raise ValueError(f"window {tuple(window)} with dilation {dilation} does not fit sizes {tuple(spread)} with padding={padding}")
     outputs = [-(-span // s) for span, s in zip(spans, stride, strict=True)]
-    return list(map(_Axis, sizes, window, stride, dilation, outputs, pads, gaps))
+    return list(map(Axis, sizes, window, stride, dilation, outputs, pads, gaps))
 
 
 def _num_space(sizes: Sequence[int], window: Sequence[int]) -> int:

@@ -1,0 +1,132 @@
+"""The rows of a network taken apart against brute force: connections and geometry."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn_jax.anatomy import anatomy
+from cnn_jax.layers import Conv, ConvTranspose
+from cnn_jax.ops.pool import (
+    adaptive_average_pool,
+    adaptive_max_pool,
+    average_pool,
+    blur_pool,
+    global_average_pool,
+    l2_pool,
+    max_blur_pool,
+    max_pool,
+)
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+class Steps(nn.Module):
+    """Layers and poolings one after the other: each (class or function, arguments, options)."""
+
+    steps: tuple
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        for step, arguments, options in self.steps:
+            x = step(*arguments, **options)(x) if isinstance(step, type) else step(x, *arguments, **options)
+        return x
+
+
+def pooled(pool, *arguments, **options):
+    return Steps(((pool, arguments, options),))
+
+
+def num_pairs(model, shape):
+    """Entries of the Jacobian that are not zero, for positive weights; of maxima, inputs that change an output when they are largest."""
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False))
+    variables = jax.tree.map(lambda x: jnp.ones(x.shape), shapes)
+    inputs = np.concatenate([np.ones((1, *shape)), np.ones((1, *shape)) + np.eye(math.prod(shape)).reshape(-1, *shape)])
+    outputs = np.asarray(jax.jit(lambda x: model.apply(variables, x, train=False))(jnp.array(inputs, jnp.float32)))
+    return np.count_nonzero(np.abs(outputs[1:] - outputs[:1]) > 1e-6)
+
+
+def conv(features, *window, **options):
+    return Steps(((Conv, (features, window), {"use_bias": False, **options}),))
+
+
+def transposed(features, *window, **options):
+    return Steps(((ConvTranspose, (features, window), {"use_bias": False, **options}),))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (conv(3, 3, padding="CAUSAL", dilation=2), (7, 2)),
+        (conv(4, 4, stride=3, padding="SAME", groups=2), (9, 4)),
+        (conv(2, 3, 3, padding=1, input_dilation=2), (5, 4, 2)),
+        (conv(2, 3, 2, stride=(2, 1), input_dilation=(1, 3), padding="SAME"), (6, 4, 1)),
+        (conv(2, 2, 3, stride=(1, 2), dilation=(3, 1), padding=((2, 0), 1)), (7, 6, 1)),
+        (conv(2, 3, 4, padding="VALID"), (5, 6, 2)),
+        (conv(2, 1, 3, 2, stride=(1, 2, 1), padding="SAME"), (2, 5, 4, 2)),
+        (conv(1, 4, 3, padding=2, border="reflect"), (6, 5, 1)),
+        (conv(1, 3, 4, padding=2, dilation=2, border="circular"), (7, 8, 1)),
+        (conv(1, 2, 5, padding="SAME", stride=(2, 1), border="replicate"), (6, 5, 1)),
+        (transposed(2, 3, 3, stride=2, padding=1, output_padding=1), (4, 4, 2)),
+        (transposed(4, 3, 2, stride=(2, 3), padding="SAME", groups=2), (3, 4, 2)),
+        (transposed(2, 4, stride=3, padding=((1, 2),), dilation=2, output_padding=2), (5, 3)),
+        (transposed(1, 2, 1, 3, stride=(2, 1, 2), padding="VALID"), (2, 3, 2, 2)),
+        (pooled(max_pool, 2, dilation=3), (8, 8, 1)),
+        (pooled(max_pool, (3, 2), stride=(2, 1), padding=1, dilation=(2, 1)), (9, 6, 2)),
+        (pooled(max_pool, 3, stride=2, padding="SAME"), (8, 7, 1)),
+        (pooled(max_pool, 7, stride=2, padding=3), (9, 8, 1)),
+        (pooled(average_pool, 3, stride=2, ceil_mode=True), (8, 6, 1)),
+        (pooled(l2_pool, (1, 2, 3), stride=(1, 2, 2), padding=(0, 1, 1)), (2, 5, 4, 1)),
+        (pooled(blur_pool, window=4), (7, 6, 1)),
+        (pooled(blur_pool, window=(3, 5), border="circular"), (7, 8, 1)),
+        (pooled(blur_pool, border="zeros", stride=(1, 2)), (7, 8, 1)),
+        (pooled(max_blur_pool, 2), (8, 7, 1)),
+        (pooled(adaptive_average_pool, (3, 2)), (8, 6, 2)),
+        (pooled(adaptive_max_pool, 3), (7, 2)),
+        (pooled(global_average_pool), (3, 4, 2)),
+    ],
+    ids=lambda value: None if isinstance(value, tuple) else value.steps[0][0].__name__,
+)
+def test_connections_equal_counting_what_changes(model, shape):
+    (row,) = anatomy(model, shape)
+    assert row.connections == num_pairs(model, shape)
+
+
+def test_the_bias_is_a_connection_of_each_neuron():
+    (row,) = anatomy(transposed(2, 3, 3, stride=2, padding=1, output_padding=1, use_bias=True), (4, 4, 2))
+    assert row.neurons == 8 * 8 * 2
+    assert row.connections == 11 * 11 * 2 * 2 + row.neurons
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "geometry"),
+    [
+        (conv(1, 3, 3, stride=2), (8, 8, 1), "3×3 /2 pad 0,1"),
+        (conv(1, 3, 3, stride=2), (7, 8, 1), "3×3 /2 pad 1×0,1"),
+        (conv(1, 3, 5, padding=((1, 1), (2, 2))), (8, 8, 1), "3×5 pad 1×2"),
+        (conv(1, 3, 3, padding=1), (8, 8, 1), "3×3 pad 1"),
+        (conv(2, 3, padding="CAUSAL", dilation=2, groups=2), (8, 2), "3 pad 4,0 dilated 2 in 2 groups"),
+        (conv(1, 3, 3, border="reflect"), (8, 8, 1), "3×3 pad 1 reflect"),
+        (conv(1, 1, 1, border="reflect"), (8, 8, 1), "1×1"),
+        (conv(1, 3, 3, padding=0, input_dilation=2), (8, 8, 1), "3×3 input dilated 2"),
+        (transposed(1, 3, 3, stride=2, padding=1, output_padding=1), (4, 4, 1), "3×3 /2 pad 1 output pad 1"),
+        (transposed(1, 3, 3, stride=2), (4, 4, 1), "3×3 /2 pad 0,1"),
+        (transposed(1, 2, 2, stride=2, padding=0), (4, 4, 1), "2×2 /2"),
+        (pooled(max_pool, 2, dilation=3), (8, 8, 1), "2×2 /2 dilated 3"),
+        (pooled(max_pool, 3, stride=2, padding=1), (8, 8, 1), "3×3 /2 pad 1"),
+        (pooled(max_pool, 3, stride=2, padding="SAME"), (8, 8, 1), "3×3 /2 pad 0,1"),
+        (pooled(average_pool, 2, ceil_mode=True), (7, 8, 1), "2×2 /2 pad 0,1×0"),
+        (pooled(blur_pool), (8, 8, 1), "3×3 /2 pad 1 reflect"),
+        (pooled(blur_pool, border="replicate"), (7, 7, 1), "3×3 /2 pad 1 replicate"),
+        (pooled(blur_pool, border="circular"), (7, 7, 1), "3×3 /2 pad 1 circular"),
+        (pooled(adaptive_max_pool, 3), (8, 8, 1), "bins"),
+        (pooled(global_average_pool), (8, 8, 1), "all"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_geometry_shows_all_that_is_not_the_default(model, shape, geometry):
+    (row,) = anatomy(model, shape)
+    assert row.geometry == geometry
