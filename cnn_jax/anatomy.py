@@ -2,9 +2,10 @@
 
 import math
 import reprlib
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -29,7 +30,8 @@ class Layer(NamedTuple):
     """A module with parameters of its own, or a pooling. All counts are for one example.
 
     Attributes:
-      path: the module's place in the network; for a pooling, that of the module that pools, and "max_pool" or the like.
+      path: the module's place in the network; for a pooling, that of the module that pools, and "max_pool" or the like, numbered from 1
+        where a module has several: "max_pool_1", "max_pool_2".
       geometry: window, stride and what else is not the default, as text: "7×7 /2 pad 3", or "pad 0,1" where padding before and after
         differ; of a pooling, padding that no window reaches is taken to be like that before.
       neurons: output values of a layer that computes something anew (convolution, dense, pooling), else 0.
@@ -80,7 +82,7 @@ def anatomy(model: nn.Module, input_shape: tuple[int, ...]) -> list[Layer]:
 
     >>> from cnn_jax.models.lenet import LeNet5Modern
     >>> [(layer.path, layer.num_params) for layer in anatomy(LeNet5Modern(num_outputs=10), (32, 32, 1))][:4]
-    [('conv1', 156), ('max_pool', 0), ('conv2', 2416), ('max_pool', 0)]
+    [('conv1', 156), ('max_pool_1', 0), ('conv2', 2416), ('max_pool_2', 0)]
     """
     records, calls, params = _trace(model, input_shape)
     steps = [(step, {} if step.call is None else _own_params(params, step.call.path)) for step in _steps(records, calls)]
@@ -142,7 +144,9 @@ def _steps(records: list[Record], calls: list[_Call]) -> list[_Step]:
             steps += [_Step("/".join(call.path), call, (record,)) for call, record in zip(called, marks, strict=True)]
         else:
             steps += [_Step(path, None, part) for part in _apart(path, run)]
-    return steps
+    times = Counter(step.path for step in steps if step.call is None)
+    number = {path: count(1) for path, several in times.items() if several > 1}
+    return [s._replace(path=f"{s.path}_{next(number[s.path])}") if s.call is None and s.path in number else s for s in steps]
 
 
 def _apart(path: str, run: Iterable[Record]) -> list[tuple[Record, ...]]:

@@ -1,5 +1,7 @@
-"""The rows of a network taken apart against brute force: connections and geometry."""
+"""The rows of a network taken apart against brute force: connections, geometry and paths."""
 
+import csv
+import json
 import math
 
 import flax.linen as nn
@@ -8,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn_jax.anatomy import anatomy
+from cnn_jax.anatomy import anatomy, field_of
+from cnn_jax.inspection import inspect
 from cnn_jax.layers import Conv, ConvTranspose
 from cnn_jax.ops.pool import (
     adaptive_average_pool,
@@ -130,3 +133,43 @@ def test_the_bias_is_a_connection_of_each_neuron():
 def test_the_geometry_shows_all_that_is_not_the_default(model, shape, geometry):
     (row,) = anatomy(model, shape)
     assert row.geometry == geometry
+
+
+class Twice(nn.Module):
+    """Two poolings of its own, and a third of another kind."""
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        return average_pool(max_pool(Conv(2, (3,) * (x.ndim - 2), name="conv")(max_pool(x, 2)), 2), 2)
+
+
+class Network(nn.Module):
+    """Poolings on two levels, two of them in a row."""
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        return max_pool(max_pool(Twice(name="twice")(x, train), 3, stride=1, padding=1), 2)
+
+
+PATHS = ["twice/max_pool_1", "twice/conv", "twice/max_pool_2", "twice/average_pool", "max_pool_1", "max_pool_2"]
+
+
+def test_each_pooling_has_a_path_of_its_own_and_a_field():
+    rows = anatomy(Network(), (32, 1))
+    assert [row.path for row in rows] == PATHS
+    assert [row.geometry for row in rows] == ["2 /2", "3 pad 1", "2 /2", "2 /2", "3 pad 1", "2 /2"]
+    for row in rows:
+        (along,) = field_of(Network(), (32, 1), row.path)
+        assert (along.size, along.jump, along.low) == (*row.field, *row.jump, *row.start)
+
+
+def test_a_path_without_its_number_is_refused_and_the_numbered_ones_are_offered():
+    with pytest.raises(ValueError, match=r"no layer 'max_pool' \(did you mean max_pool_\d\?\); it has twice/max_pool_1, twice/conv, "):
+        field_of(Network(), (32, 1), "max_pool")
+
+
+def test_files_hold_the_paths_of_the_rows(tmp_path):
+    inspect(Network(), (32, 32, 1), tmp_path, name="network", layer="twice/conv")
+    record = json.loads((tmp_path / "inspection.json").read_text())
+    assert [layer["path"] for layer in record["layers"]] == PATHS
+    assert [row["path"] for row in csv.DictReader((tmp_path / "layers.csv").read_text().splitlines())] == PATHS
