@@ -36,10 +36,12 @@ class Field(NamedTuple):
       axes: for each array axis what it runs along, None where it is no spatial axis.
       fixed: for each spatial axis of the input an interval that every position of the array sees as well, as after
         global pooling.
+      origin: what the array sees whose values these are, where they were only cut out, turned round or repeated.
     """
 
     axes: tuple[Along | None, ...]
     fixed: Mapping[int, tuple[Fraction, Fraction]]
+    origin: "Field | None" = None
 
 
 # Joining and collapsing.
@@ -192,7 +194,7 @@ def _broadcast(eqn, seen, shape) -> Field:
             fixed = _fix(fixed, along, operand[i])
         else:
             axes[target] = along
-    return Field(tuple(axes), fixed)
+    return Field(tuple(axes), fixed, seen[0].origin or seen[0])
 
 
 def _reshape(eqn, seen, shape) -> Field:
@@ -207,13 +209,14 @@ def _reshape(eqn, seen, shape) -> Field:
             axes[target], free = along, target + 1
         elif along is not None:
             fixed = _fix(fixed, along, operand[i])
-    return Field(tuple(axes), fixed)
+    same = [n for n in operand if n != 1] == [n for n in shape if n != 1]
+    return Field(tuple(axes), fixed, (field.origin or field) if same else None)
 
 
 def _slice(eqn, seen, shape) -> Field:
     starts, strides = eqn.params["start_indices"], eqn.params["strides"] or (1,) * len(shape)
     axes = [a and a.shifted(b)._replace(jump=a.jump * s) for a, b, s in zip(seen[0].axes, starts, strides, strict=True)]
-    return Field(tuple(axes), seen[0].fixed)
+    return Field(tuple(axes), seen[0].fixed, seen[0].origin or seen[0])
 
 
 def _pad(eqn, seen, shape) -> Field:
@@ -225,17 +228,17 @@ def _pad(eqn, seen, shape) -> Field:
 
 
 def _concatenate(eqn, seen, shape) -> Field:
-    """Joined parts. Along space the ends of a longer part are its border (reflected, circular …): padding, not another view."""
+    """Joined parts. Short ones of the same array beside a long one are its border (reflected, circular …): padding, not a view."""
     axis, offset, parts = eqn.params["dimension"], 0, []
     for field, atom in zip(seen, eqn.invars, strict=True):
         size = atom.aval.shape[axis]
-        if field is not None:
+        if field is not None and size:
             axes = list(field.axes)
             axes[axis] = axes[axis] and axes[axis].shifted(-offset)
-            parts.append((size, Field(tuple(axes), field.fixed)))
+            parts.append((size, Field(tuple(axes), field.fixed, field.origin or field)))
         offset += size
     longest, main = max(parts, key=lambda part: part[0])
-    if main.axes[axis] is not None and 2 * longest > shape[axis]:
+    if all(part.origin is main.origin for _, part in parts) and main.axes[axis] is not None and 2 * longest > shape[axis]:
         return main
     return reduce(lambda a, b: _join(a, b, shape), (field for _, field in parts))
 
@@ -244,7 +247,7 @@ def _reverse(eqn, seen, shape) -> Field:
     turned = set(eqn.params["dimensions"])
     rows = enumerate(zip(seen[0].axes, shape, strict=True))
     axes = [a.shifted(n - 1)._replace(jump=-a.jump) if a and i in turned else a for i, (a, n) in rows]
-    return Field(tuple(axes), seen[0].fixed)
+    return Field(tuple(axes), seen[0].fixed, seen[0].origin or seen[0])
 
 
 RULES: dict[str, Callable[..., Field]] = {

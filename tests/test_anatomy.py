@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -173,3 +174,43 @@ def test_files_hold_the_paths_of_the_rows(tmp_path):
     record = json.loads((tmp_path / "inspection.json").read_text())
     assert [layer["path"] for layer in record["layers"]] == PATHS
     assert [row["path"] for row in csv.DictReader((tmp_path / "layers.csv").read_text().splitlines())] == PATHS
+
+
+class Joined(nn.Module):
+    """Rows of two branches one after the other; `cut` takes them apart."""
+
+    cut: Callable
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        narrow, wide = Conv(2, (1, 1), name="narrow")(x), Conv(2, (9, 9), name="wide")(x)
+        return Conv(1, (1, 1), name="last")(jnp.concatenate(self.cut(narrow, wide), 1))
+
+
+@pytest.mark.parametrize(
+    ("cut", "start", "size"),
+    [
+        (lambda narrow, wide: (narrow[:, :10], wide[:, 10:16]), -4, 9),
+        (lambda narrow, wide: (narrow[:, :10], wide[:, :6]), -14, 15),  # its row 0 is row 10 of the result
+        (lambda narrow, wide: (wide[:, 10:16], narrow[:, 6:]), 0, 15),
+        (lambda narrow, wide: (wide[:, :1], narrow[:, 1:]), -4, 9),
+        (lambda narrow, wide: (narrow[:, :2], (2 * narrow)[:, :14]), -2, 3),
+        (lambda narrow, wide: (narrow[:, -1:], narrow[:, :15]), -1, 1),  # rolled round: a circular border
+        (lambda narrow, wide: (narrow[:, 2:0:-1], narrow, narrow[:, -2:-3:-1]), -2, 1),  # reflected
+    ],
+)
+def test_a_joined_array_sees_what_each_part_sees_unless_it_is_a_border(cut, start, size):
+    (along, across) = field_of(Joined(cut), (16, 16, 1), "last")
+    assert (along.low, along.size, along.jump) == (start, size, 1)
+    assert across.size == (1 if size == 1 or start == -2 else 9)
+
+
+def test_no_joined_part_sees_more_than_the_field_says():
+    model = Joined(lambda narrow, wide: (narrow[:, :10], wide[:, :6]))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)), train=False))
+    variables = jax.tree.map(lambda x: jnp.ones(x.shape), shapes)
+    (along, _) = field_of(model, (16, 16, 1), "last")
+    jacobian = jax.jit(jax.jacrev(lambda x: model.apply(variables, x, train=False).sum((0, 2, 3))))(jnp.ones((1, 16, 16, 1)))
+    for output, row in enumerate(np.asarray(jacobian).sum((1, 3, 4))):
+        assert along.low + output <= min(np.nonzero(row)[0])
+        assert max(np.nonzero(row)[0]) <= along.high + output
