@@ -113,8 +113,8 @@ def test_statistics_stay_float32_whatever_the_inputs(dtype):
         assert {a.dtype.name for a in jax.tree.leaves([variables, moved])} == {"float32"}
 
 
-def test_batch_norm_keeps_its_precision_far_from_zero():
-    """In float32, at mean 10⁴ and deviation 1, E[x²] − E[x]² is noise; with the running mean as shift it is not."""
+def test_batch_moments_keep_their_precision_far_from_zero():
+    """In float32, at mean 10⁴ and deviation 1, E[x²] − E[x]² is noise; with a shift near the mean it is not."""
     x = (np.random.default_rng(4).normal(size=(4096, 1)) + 1e4).astype(np.float32)
     for where in (None, jnp.arange(4096) != 5):
         _, var = batch_moments(jnp.array(x), jnp.array([1e4 + 3.0]), where=where)
