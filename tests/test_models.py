@@ -31,8 +31,8 @@ def shapes(model, shape):
 
 def taken_out_again(name, path):
     """Whether a later BatchNorm takes this bias out again, so that its gradient is zero but for rounding, as in torchvision's nets."""
-    if name.startswith("vgg"):
-        return path[-1] == "bias"
+    if name.startswith("vgg") and name.endswith("_bn"):
+        return "conv" in path[-2] and path[-1] == "bias"
     return name.startswith(("mobilenet", "efficientnet")) and path[-2:] == ["project_bn", "bias"]
 
 
