@@ -54,12 +54,30 @@ def test_operations_equal_pillows(channels):
             assert far.mean() < 0.01, name  # a place half-way between two pixels may be rounded either way
 
 
-def test_rand_augment_draws_all_operations_alike():
-    """At magnitude 0 only posterize (to 8 bits), autocontrast and equalize can change a picture of bytes below 1: two of fourteen."""
+def test_rand_augment_draws_all_operations_and_signs_alike():
+    """Each result is that of one operation with one sign, at half of torchvision's ranges; which, is read off it."""
+    image, num = unit(bytes_image(h=17, w=19)), 1400  # of fewer pixels than levels, equalize would be the identity
+    amounts = Amounts(shear=0.3, translate=(150 / 331 * 19, 150 / 331 * 17), degrees=30.0, change=0.9, bits=4)
+    one = jax.jit(lambda index, sign: operate(image, index, jnp.array(0.5), sign, amounts))
+    candidates = [[np.asarray(one(jnp.array(i), jnp.array(sign))) for sign in (-1.0, 1.0)] for i in range(len(OPERATIONS))]
+    y = np.asarray(compiled("rand_augment", num_ops=1, magnitude=15.0)(jax.random.key(0), jnp.broadcast_to(image, (num, *image.shape))))
+    same = np.array([[np.abs(y - candidate).mean((1, 2, 3)) < 1e-4 for candidate in both] for both in candidates])
+    same = same.transpose(2, 0, 1)  # [image, operation, sign]
+    np.testing.assert_array_equal(same.any(2).sum(1), 1)
+    counts = same.any(2).sum(0)
+    assert (np.abs(counts - 100) < 40).all(), dict(zip(OPERATIONS, counts, strict=True))  # four standard deviations
+    without_sign = {"identity", "posterize", "solarize", "autocontrast", "equalize"}
+    for name, (fewer, more), count in zip(OPERATIONS, same.sum(0), counts, strict=True):
+        if name in without_sign:
+            assert fewer == more == count, name
+        else:
+            assert fewer + more == count, name
+            assert min(fewer, more) > 25, name
+
+
+def test_rand_augment_does_each_operation_with_its_probability():
+    """Untouched is what nothing was done to, or thrice the identity: at magnitude 30 each of the others changes this picture."""
     x = jnp.broadcast_to(unit(bytes_image(h=20, w=20))[None], (1400, 20, 20, 3))
-    y = compiled("rand_augment", num_ops=1, magnitude=0.0)(jax.random.key(0), x)
-    changed = np.asarray(jnp.abs(y - x).max((1, 2, 3)) > 1e-3)
-    assert abs(changed.mean() - 2 / 14) < 0.03
     y = compiled("rand_augment", num_ops=3, magnitude=30.0, probability=0.5)(jax.random.key(0), x)
     untouched = np.asarray(jnp.abs(y - x).max((1, 2, 3)) <= 1e-3)
     assert abs(untouched.mean() - ((1 + 1 / 14) / 2) ** 3) < 0.05
