@@ -45,8 +45,13 @@ def test_layers_learn_and_keep_their_dtype(layer, space):
 
 
 def test_standardised_kernels_have_mean_zero_and_variance_one():
+    """An impulse in one input channel shows each output's kernel there, mirrored: together they are all the weights of that output."""
     layer = StandardisedConv(3, (3, 3), use_bias=False)
-    x = jnp.zeros((1, 5, 5, 2)).at[0, 2, 2].set(1.0)
-    y, _ = jax.jit(layer.init_with_output)(jax.random.key(1), x)
-    kernel = np.asarray(y)[0, 1:4, 1:4] / 2  # both channels see the impulse: the mean of the two kernels
-    np.testing.assert_allclose(kernel.mean((0, 1)), 0, atol=1e-5)
+    x = jnp.zeros((2, 5, 5, 2)).at[0, 2, 2, 0].set(1.0).at[1, 2, 2, 1].set(1.0)
+    y, variables = jax.jit(layer.init_with_output)(jax.random.key(1), x)
+    kernel = np.asarray(y)[:, 3:0:-1, 3:0:-1]
+    np.testing.assert_allclose(kernel.mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(kernel.var((0, 1, 2)), 1, rtol=1e-4)
+    learned = np.asarray(variables["params"]["kernel"])
+    expected = (learned - learned.mean((0, 1, 2))) / learned.std((0, 1, 2))
+    np.testing.assert_allclose(kernel.transpose(1, 2, 0, 3), expected, rtol=1e-4, atol=1e-4)
