@@ -1,8 +1,7 @@
 """Every form of convolution against loops in float64, value and gradient, over random configurations in 1-D, 2-D and 3-D."""
 
-import itertools
+from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,47 +11,21 @@ from hypothesis import strategies as st
 from cnn_jax.ops import arithmetic
 from cnn_jax.ops.conv import convolve, correlate, depthwise_correlate, separable_correlate, transposed_correlate
 from cnn_jax.ops.padding import pad_space
-from tests.conv_cases import EXAMPLES, Case, cases, correlate_oracle
+from tests.conv_cases import (
+    EXAMPLES,
+    Case,
+    added_up,
+    arrays,
+    beyond,
+    cases,
+    check_against,
+    check_bilinear,
+    correlate_terms,
+    slopes,
+    transposed_terms,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-def transposed_oracle(x, w, case, extra):
-    """Each input spreads its kernel over the output; the padding is cut off afterwards."""
-    full = [(n - 1) * s + (k - 1) * d + 1 for n, k, s, d in zip(case.space, case.window, case.stride, case.dilation, strict=True)]
-    y = np.zeros((len(x), *(f + e for f, e in zip(full, extra, strict=True)), case.c_out))
-    for place in itertools.product(*map(range, case.space)):
-        for tap in itertools.product(*map(range, case.window)):
-            at = tuple(p * s + t * d for p, s, t, d in zip(place, case.stride, tap, case.dilation, strict=True))
-            for o in range(case.c_out):
-                group = o // (case.c_out // case.groups)
-                for c in range(case.c_in // case.groups):
-                    y[(slice(None), *at, o)] += x[(slice(None), *place, group * (case.c_in // case.groups) + c)] * w[(*tap, c, o)]
-    cut = tuple(slice(b, y.shape[i + 1] - a) for i, (b, a) in enumerate(case.pads))
-    return y[(slice(None), *cut)]
-
-
-def check_bilinear(ours, oracle, x, w):
-    """Value, and both gradients: of a bilinear map they are exact directional differences of the oracle. The value's shape."""
-    rng = np.random.default_rng(7)
-    expected = oracle(x, w)
-    cotangent, dx, dw = rng.normal(size=expected.shape), rng.normal(size=x.shape), rng.normal(size=w.shape)
-
-    @jax.jit
-    def value_and_gradients(x, w, cotangent):
-        value, pull = jax.vjp(ours, x, w)
-        return value, *pull(cotangent)
-
-    value, gx, gw = value_and_gradients(x, w, cotangent)
-    np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(np.vdot(gx, dx), np.vdot(cotangent, oracle(dx, w)), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(np.vdot(gw, dw), np.vdot(cotangent, oracle(x, dw)), rtol=1e-9, atol=1e-9)
-    return value.shape
-
-
-def arrays(case, seed=0):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(2, *case.space, case.c_in)), rng.normal(size=(*case.window, case.c_in // case.groups, case.c_out))
 
 
 @pytest.mark.usefixtures("float64")
@@ -61,12 +34,20 @@ def arrays(case, seed=0):
 def test_correlation_and_convolution_equal_the_definition(case):
     x, w = arrays(case)
     options = case.options("stride", "padding", "dilation", "input_dilation", "groups")
-    space = tuple(range(len(case.window)))
+    shape, terms = correlate_terms(case)
+    mirrored = [(y, x, (*(k - 1 - t for k, t in zip(case.window, tap, strict=False)), *tap[-2:])) for y, x, tap in terms]
 
     def ours(x, w):
-        return jnp.stack([correlate(x, w, **options), convolve(x, w, **options)])
+        return jnp.concatenate([correlate(x, w, **options), convolve(x, w, **options)])
 
-    check_bilinear(ours, lambda x, w: np.stack([correlate_oracle(x, v, case) for v in (w, np.flip(w, space))]), x, w)
+    def value(x, w):
+        return np.concatenate([added_up((shape, each), x, w) for each in (terms, mirrored)])
+
+    def gradients(x, w, cotangent):
+        both = [slopes((shape, each), x, w, g) for each, g in zip((terms, mirrored), np.split(cotangent, 2), strict=True)]
+        return [sum(pair) for pair in zip(*both, strict=True)]
+
+    check_against(ours, value, gradients, x, w)
 
 
 @pytest.mark.usefixtures("float64")
@@ -83,9 +64,10 @@ def test_transposed_equals_spreading(case, extra):
     def ours(x, w):
         return transposed_correlate(x, w, **case.options("stride", "padding", "dilation", "groups"), output_padding=extra)
 
-    shape = check_bilinear(ours, lambda x, w: transposed_oracle(x, w, case, extra), x, w)
+    shape, terms = transposed_terms(case, extra)
+    check_bilinear(ours, (shape, terms), x, w)
     geometry = {"stride": case.stride, "padding": case.pads, "output_padding": extra, "dilation": case.dilation}
-    assert shape[1:-1] == arithmetic.transposed_output_sizes(case.space, case.window, **geometry)
+    assert shape[:-1] == arithmetic.transposed_output_sizes(case.space, case.window, **geometry)
 
 
 @pytest.mark.usefixtures("float64")
@@ -107,55 +89,69 @@ def test_transposed_same_enlarges_by_the_stride(size, window, stride):
     assert y.shape == (1, size * stride, 1)
 
 
+def depthwise_case(case, multiplier):
+    """The same with each input channel a group of its own; inputs, depthwise kernel and pointwise kernel; the options."""
+    rng, c = np.random.default_rng(2), case.c_in
+    deep = case._replace(groups=c, c_out=c * multiplier, input_dilation=(1,) * len(case.space))
+    given = rng.normal(size=(2, *case.space, c)), rng.normal(size=(*case.window, c, multiplier)), rng.normal(size=(c * multiplier, 5))
+    return deep, given, case.options("stride", "padding", "dilation")
+
+
+def both(options, x, w, mix):
+    """What is depthwise, and beside it what is separable."""
+    return jnp.concatenate([depthwise_correlate(x, w, **options), separable_correlate(x, w, mix, **options)], -1)
+
+
+def both_oracles(deep):
+    """Value and gradients of `both`."""
+    definition = correlate_terms(deep)
+
+    def value(x, w, mix):
+        y = added_up(definition, x, w.reshape(*deep.window, 1, -1))
+        return np.concatenate([y, y @ mix], -1)
+
+    def gradients(x, w, mix, cotangent):
+        kernel = w.reshape(*deep.window, 1, -1)
+        by_maps, by_mixed = np.split(cotangent, [deep.c_out], -1)
+        by_x, by_w = slopes(definition, x, kernel, by_maps + by_mixed @ mix.T)
+        by_mix = added_up(definition, x, kernel).reshape(-1, deep.c_out).T @ by_mixed.reshape(-1, mix.shape[1])
+        return by_x, by_w.reshape(w.shape), by_mix
+
+    return value, gradients
+
+
 @pytest.mark.usefixtures("float64")
 @EXAMPLES
 @given(cases(), st.integers(1, 3))
 def test_depthwise_and_separable_equal_the_definition(case, multiplier):
-    rng = np.random.default_rng(2)
-    c = case.c_in
-    deep = case._replace(groups=c, c_out=c * multiplier, input_dilation=(1,) * len(case.space))
-    x, w, mix = rng.normal(size=(2, *case.space, c)), rng.normal(size=(*case.window, c, multiplier)), rng.normal(size=(c * multiplier, 5))
-    options = case.options("stride", "padding", "dilation")
-    expected = correlate_oracle(x, w.reshape(*case.window, 1, -1), deep)
-
-    @jax.jit
-    def depthwise_and_separable(x, w, mix):
-        return depthwise_correlate(x, w, **options), separable_correlate(x, w, mix, **options)
-
-    depthwise, separable = depthwise_and_separable(x, w, mix)
-    np.testing.assert_allclose(depthwise, expected, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(separable, expected @ mix, rtol=1e-9, atol=1e-9)
-
-
-def border_oracle(row, before, after, border):
-    """The values around a row, one by one."""
-    n, result = len(row), []
-    for i in range(-before, n + after):
-        if border == "zeros":
-            result.append(row[i] if 0 <= i < n else 0 * row[0])
-        elif border == "replicate":
-            result.append(row[min(max(i, 0), n - 1)])
-        elif border == "circular":
-            result.append(row[i % n])
-        else:
-            result.append(row[-i if i < 0 else 2 * (n - 1) - i if i >= n else i])
-    return np.array(result)
+    deep, given, options = depthwise_case(case, multiplier)
+    check_against(partial(both, options), *both_oracles(deep), *given)
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("border", ["zeros", "reflect", "replicate", "circular"])
-def test_borders_equal_walking_around(border):
-    rng = np.random.default_rng(3)
-    x, w = rng.normal(size=(2, 4, 5, 3)), rng.normal(size=(3, 2, 3, 2))
-    pads = [(1, 2), (3, 0)]
-    expected = x
-    for axis, (before, after) in enumerate(pads, start=1):
-        rows = np.moveaxis(expected, axis, 0)
-        expected = np.moveaxis(border_oracle(rows, before, after, border), 0, axis)
+@pytest.mark.parametrize(
+    ("space", "window", "pads"),
+    [
+        ((5,), (3,), ((4, 1),)),
+        ((4, 5), (3, 2), ((1, 2), (3, 0))),
+        ((3, 3, 4), (2, 3, 1), ((2, 0), (1, 1), (0, 3))),
+    ],
+    ids=["1-D", "2-D", "3-D"],
+)
+def test_borders_equal_walking_around(border, space, window, pads):
+    n = len(space)
+    case = Case(space, window, (2, 1, 1)[:n], pads, (1, 2, 1)[:n], (1,) * n, 1, 3, 2)
+    x, w = arrays(case, seed=3)
+    options = case.options("stride", "padding", "dilation")
+    check_bilinear(lambda x, w: correlate(x, w, border=border, **options), correlate_terms(case, border), x, w)
+    larger = [n + before + after for n, (before, after) in zip(space, pads, strict=True)]
+    expected = np.zeros((2, *larger, 3))
+    for place in np.ndindex(*larger):
+        source = [beyond(p - before, n, border) for p, n, (before, _) in zip(place, space, pads, strict=True)]
+        if None not in source:
+            expected[(slice(None), *place)] = x[(slice(None), *source)]
     np.testing.assert_array_equal(pad_space(jnp.array(x), pads, border=border), expected)
-    case = Case((7, 8), (3, 2), (2, 1), ((0, 0),) * 2, (1, 1), (1, 1), 1, 3, 2)
-    ours = correlate(jnp.array(x), jnp.array(w), stride=(2, 1), padding=pads, border=border)
-    np.testing.assert_allclose(ours, correlate_oracle(expected, w, case), rtol=1e-10, atol=1e-10)
 
 
 def test_causal_convolution_does_not_see_the_future():
@@ -167,6 +163,27 @@ def test_causal_convolution_does_not_see_the_future():
     assert ours.shape == (1, 12, 3)
     np.testing.assert_array_equal(ours[:, :7], changed[:, :7])
     assert not np.allclose(ours[:, 7], changed[:, 7])
+
+
+CASES = {
+    "1-D": Case((7,), (3,), (2,), ((1, 2),), (2,), (1,), 2, 4, 2),
+    "2-D": Case((5, 4), (3, 2), (1, 2), ((0, 2), (1, 1)), (1, 2), (2, 1), 1, 3, 2),
+    "3-D": Case((3, 4, 2), (2, 3, 1), (2, 1, 1), ((1, 0), (0, 1), (1, 0)), (1, 1, 1), (1, 1, 2), 3, 3, 6),
+}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_lower_precision_is_good_to_its_rounding(case, dtype):
+    """Every form, value and gradients: 1e-5 and 2e-2 of the largest entry, at the numbers as the type holds them."""
+    x, w = arrays(case)
+    options = case.options("stride", "padding", "dilation", "groups")
+    check_bilinear(partial(correlate, input_dilation=case.input_dilation, **options), correlate_terms(case), x, w, dtype=dtype)
+    extra = tuple(s - 1 for s in case.stride)
+    check_bilinear(partial(transposed_correlate, output_padding=extra, **options), transposed_terms(case, extra), x, w, dtype=dtype)
+    deep, given, options = depthwise_case(case, 2)
+    check_against(partial(both, options), *both_oracles(deep), *given, dtype=dtype)
 
 
 @pytest.mark.usefixtures("float64")
