@@ -37,7 +37,7 @@ class Dense(nn.Module):
         _check(self, x)
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32)
-        return jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype) + jnp.asarray(bias, self.dtype)[None]
+        return jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype) + jnp.asarray(_as_row(bias, x), self.dtype)
 
 
 class Head(nn.Module):
@@ -68,7 +68,12 @@ class Head(nn.Module):
             return jnp.asarray(x, jnp.float32)
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", zeros, (self.features,), jnp.float32)
-        return jnp.asarray(jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype), jnp.float32) + bias[None]
+        return jnp.asarray(jnp.asarray(x, self.dtype) @ jnp.asarray(kernel, self.dtype), jnp.float32) + _as_row(bias, x)
+
+
+def _as_row(bias, x):
+    """With as many axes as the inputs, be they a single example or one with space."""
+    return bias.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def _check(layer: nn.Module, x) -> None:
