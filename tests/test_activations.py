@@ -199,13 +199,6 @@ def test_prelu_equals_a_loop_and_learns_its_slope(shape, per_channel):
     assert layer.apply({"params": {"slope": jnp.array(slope)}}, jnp.array(x, jnp.bfloat16)).dtype == jnp.bfloat16
 
 
-@pytest.mark.usefixtures("float64")
-def test_glu_gates_one_half_with_the_other():
-    x = np.random.default_rng(4).normal(size=(2, 6, 3))
-    expected = np.array([[[x[b, i, c] * sigmoid(x[b, i + 3, c]) for c in range(3)] for i in range(3)] for b in range(2)])
-    np.testing.assert_allclose(glu(jnp.array(x), axis=1), expected, rtol=1e-12)
-
-
 def test_bad_options_are_named():
     x = jnp.ones((2, 3))
     with pytest.raises(ValueError, match=r"Unknown activation 'leaky_rulu'. Did you mean leaky_relu"):
@@ -219,11 +212,6 @@ def test_bad_options_are_named():
     for bad in (-1.0, 0.0, math.inf, math.nan):
         with pytest.raises(ValueError, match=f"beta={bad} must be positive and finite"):
             ACTIVATIONS["softplus"](x, beta=bad)
-    for axis in (2, -3):
-        with pytest.raises(ValueError, match=rf"axis={axis} is none of the 2 axes of shape \(2, 3\): it must be in \[-2, 1\]"):
-            glu(x, axis=axis)
-    with pytest.raises(ValueError, match=r"axis=-1 must have an even size.*\(2, 3\)"):
-        glu(x)
 
 
 @pytest.mark.usefixtures("unchecked")
