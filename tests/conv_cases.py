@@ -128,10 +128,10 @@ def check_against(ours, value, gradients, *given, dtype="float64"):
 
     To `TOLERANCES`, relative to the largest entry; the gradients are exact, and as good as the value.
     """
-    rounded = [jnp.array(a, dtype) for a in given]
+    rounded = [a.astype(jnp.dtype(dtype)) for a in given]  # by NumPy: jax would compile a program for each shape
     exact = [np.asarray(a, np.float64) for a in rounded]
     expected = value(*exact)
-    cotangent = jnp.array(np.random.default_rng(7).normal(size=expected.shape), dtype)
+    cotangent = np.random.default_rng(7).normal(size=expected.shape).astype(jnp.dtype(dtype))
 
     @jax.jit
     def value_and_gradients(cotangent, *given):
@@ -143,7 +143,7 @@ def check_against(ours, value, gradients, *given, dtype="float64"):
     for name, a, b in zip(
         ["value", *(f"gradient {i}" for i in range(len(given)))],
         [y, *found],
-        [expected, *gradients(*exact, np.asarray(cotangent, np.float64))],
+        [expected, *gradients(*exact, cotangent.astype(np.float64))],
         strict=True,
     ):
         assert a.dtype == dtype
