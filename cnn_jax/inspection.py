@@ -5,7 +5,7 @@ import io
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,18 +19,87 @@ from cnn_jax.anatomy import Layer, anatomy, field_of
 from cnn_jax.effective_field import draw_fields, effective_field, effective_size, last_feature_map
 from cnn_jax.errors import UserError
 from cnn_jax.features import feature_names
+from cnn_jax.field_rules import Along
 from cnn_jax.files import write_text
+from cnn_jax.layers import Siamese
 from cnn_jax.parallel import compiled, count_flops
 from cnn_jax.report import num_bytes, table, times
 from cnn_jax.types import PyTree
 
 _NUM_IMAGES = 4  # noise images the effective field is averaged over
+_PICTURE = "receptive_field.png"
+
+
+class Survey(NamedTuple):
+    """What a network's shapes alone tell of it.
+
+    Attributes:
+      layers: as `anatomy.anatomy`.
+      totals: sums over the layers, and XLA's own count of the whole forward pass.
+      layer: whose field is shown, and `along`, what one of its outputs may see along each spatial axis. None and () where each
+        layer sees all of the input, as after resizing.
+    """
+
+    layers: list[Layer]
+    totals: dict[str, Any]
+    layer: str | None
+    along: tuple[Along, ...]
+
+
+def survey(model: nn.Module, input_shape: tuple[int, ...], *, layer: str | None = None) -> Survey:
+    """Returns what the network's shapes tell of it; initialises and compiles nothing.
+
+    Args:
+      input_shape, layer: as `inspect`.
+
+    Raises:
+      UserError: there is no such layer, or it has no spatial axes left.
+
+    >>> from cnn_jax.models.lenet import LeNet5Modern
+    >>> found = survey(LeNet5Modern(num_outputs=10), (32, 32, 1))
+    >>> found.layer, found.totals["num_params"]
+    ('conv2', 61706)
+    """
+    layers = anatomy(model, input_shape)
+    windowed = ", ".join(x.path for x in layers if x.field)
+    totals = _totals(model, input_shape, layers)
+    if layer is None and not windowed:
+        return Survey(layers, totals, None, ())
+    try:
+        layer = layer or last_feature_map(model, input_shape)
+        along = field_of(model, input_shape, layer)
+    except ValueError as error:
+        raise UserError(f"--layer={layer}: {error}.") from None
+    if len(along) != len(input_shape) - 1:
+        choice = f"Choose one of {windowed}" if windowed else "No other has any; leave --layer out"
+        raise UserError(f"--layer={layer} has no spatial axes left. {choice}.")
+    return Survey(layers, totals, layer, along)
+
+
+def one_image(
+    model: nn.Module, input_shape: tuple[int, ...], variables: PyTree | None = None
+) -> tuple[nn.Module, tuple[int, ...], PyTree | None]:
+    """Returns the network that one image goes through, that image's shape, and the network's variables.
+
+    They are what is given, but of a `Siamese`, which applies a network to each image of a pair.
+
+    >>> from cnn_jax.models.resnet import resnet8
+    >>> one_image(Siamese(resnet8(num_outputs=64)), (8, 8, 2))[1]
+    (8, 8, 1)
+    """
+    if not isinstance(model, Siamese):
+        return model, input_shape, variables
+    *space, channels = input_shape
+    inner = None if variables is None else {collection: tree["network"] for collection, tree in variables.items()}
+    return model.network, (*space, channels // 2), inner
 
 
 def inspect(
     model: nn.Module, input_shape: tuple[int, ...], folder: Path, *, name: str, variables: PyTree | None = None, layer: str | None = None
 ) -> Group:
     """Returns everything `--mode=inspect` prints, and writes layers.csv, inspection.json and receptive_field.png to `folder`.
+
+    Of a network on pairs of images, what each image goes through is shown. There is no picture where every layer sees everything.
 
     Args:
       input_shape: of one example, [*space, c].
@@ -42,34 +111,20 @@ def inspect(
     Raises:
       UserError: there is no such layer, or the folder cannot be written.
     """
-    layers = anatomy(model, input_shape)
-    totals = _totals(model, input_shape, layers)
-    try:
-        layer = layer or last_feature_map(model, input_shape)
-        along = field_of(model, input_shape, layer)
-    except ValueError as error:
-        raise UserError(f"--layer={layer}: {error}.") from None
-    if len(along) != len(input_shape) - 1:
-        windowed = ", ".join(x.path for x in layers if x.field)
-        if not windowed:
-            seen = f"Every layer of {name} sees all of a {times(input_shape)} input, as after resizing"
-            raise UserError(f"{seen}. Use --model=NAME with another --input.")
-        raise UserError(f"--layer={layer} has no spatial axes left. Choose one of {windowed}.")
-    state = "trained" if variables is not None else "as initialised"
-    field, centre = _measure(model, variables, input_shape, layer, along)
-    theoretical, effective = tuple(a.size for a in along), effective_size(field, centre)
+    name = f"{name}, each image of a pair" if isinstance(model, Siamese) else name
+    model, input_shape, variables = one_image(model, input_shape, variables)
+    found = survey(model, input_shape, layer=layer)
+    record = {"name": name, "input": input_shape, "totals": found.totals, "layers": [x._asdict() for x in found.layers]}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "layers.csv", _as_csv(layers))
-        record = {"name": name, "input": list(input_shape), "totals": totals, "layers": [x._asdict() for x in layers]}
-        record["receptive_field"] = {"layer": layer, "theoretical": list(theoretical), "effective": effective, "weights": state}
+        record["receptive_field"] = _drawn(found, model, variables, input_shape, folder / _PICTURE, name) if found.layer else None
+        write_text(folder / "layers.csv", _as_csv(found.layers))
         write_text(folder / "inspection.json", json.dumps(record, indent=1) + "\n")
-        draw_fields(field, theoretical, centre, folder / "receptive_field.png", title=f"{name}: receptive field ({state})", layer=layer)
     except OSError as error:
         raise UserError(f"--output={folder} cannot be written: {error.strerror}.") from None
-    notes = _notes(totals, layer, theoretical, effective, state)
-    files = ", ".join(str(folder / file) for file in ("layers.csv", "inspection.json", "receptive_field.png"))
-    return Group(Text(f"{name}, input {times(input_shape)}"), _as_table(layers), notes, Text(f"wrote {files}", no_wrap=True))
+    files = ", ".join(str(folder / file) for file in ("layers.csv", "inspection.json", *([_PICTURE] if found.layer else [])))
+    heading, wrote = Text(f"{name}, input {times(input_shape)}"), Text(f"wrote {files}", no_wrap=True)
+    return Group(heading, _as_table(found.layers), _notes(found.totals, input_shape, record["receptive_field"]), wrote)
 
 
 def _totals(model: nn.Module, input_shape: tuple[int, ...], layers: list[Layer]) -> dict[str, Any]:
@@ -80,30 +135,46 @@ def _totals(model: nn.Module, input_shape: tuple[int, ...], layers: list[Layer])
     return {**sums, "xla_flops": count_flops(partial(model.apply, train=False), variables, images)}
 
 
-def _measure(model, variables, input_shape, layer, along) -> tuple[np.ndarray, tuple[float, float]]:
+def _drawn(found: Survey, model, variables, input_shape, path: Path, name: str) -> dict[str, Any]:
+    """Measures and draws the field of a layer; gives what is recorded of it."""
+    state = "as initialised" if variables is None else "trained"
+    field, centre = _measure(model, variables, input_shape, found)
+    theoretical, effective = tuple(a.size for a in found.along), effective_size(field, centre)
+    draw_fields(field, theoretical, centre, path, title=f"{name}: receptive field ({state})", layer=found.layer)
+    return {"layer": found.layer, "theoretical": theoretical, "effective": effective, "weights": state}
+
+
+def _measure(model, variables, input_shape, found: Survey) -> tuple[np.ndarray, tuple[float, ...]]:
     """The effective field on noise, and the centre of the central output's theoretical field."""
     init_key, image_key, mix_key = jax.random.split(jax.random.key(0), 3)
     images = jax.random.normal(image_key, (_NUM_IMAGES, *input_shape))
 
     def measured(variables, images, key):
-        return effective_field(model, variables, images, layer, key)
+        return effective_field(model, variables, images, found.layer, key)
 
     if variables is None:
         variables = compiled(partial(model.init, train=False))(init_key, images[:1])
     field = np.asarray(compiled(measured)(variables, images, mix_key))
-    middle = (n // 2 for n in feature_names(model, input_shape)[layer][:-1])
-    return field, tuple(float((a.low + a.high) / 2 + m * a.jump) for a, m in zip(along, middle, strict=True))
+    middle = (n // 2 for n in feature_names(model, input_shape)[found.layer][:-1])
+    return field, tuple(float((a.low + a.high) / 2 + m * a.jump) for a, m in zip(found.along, middle, strict=True))
 
 
-def _notes(totals: dict[str, Any], layer: str, theoretical, effective: int, state: str) -> Text:
+def _notes(totals: dict[str, Any], input_shape: tuple[int, ...], seen: dict[str, Any] | None) -> Text:
     macs, flops = totals["macs"], totals["xla_flops"]
     lines = [
         f"{totals['num_params']:,} parameters · {macs / 1e9:.3g} GMACs an image · {num_bytes(totals['activation_bytes'])} of layer outputs",
         f"XLA counts {flops / 1e9:.4g} GFLOPs for the whole forward pass. Twice the multiply-adds is {2 * macs / 1e9:.4g}; XLA leaves out "
         f"those on padding ({2 * totals['connections'] / 1e9:.4g} by the connections) and adds normalisation, activations and pooling.",
-        f"One output of {layer} may see {times(theoretical)} input positions; {state}, 95 % of its squared gradient lies within "
-        f"{effective}×{effective}.",
     ]
+    if seen is None:
+        all_of = f"Every layer sees all of a {times(input_shape)} input, as after resizing"
+        lines.append(f"{all_of}: no receptive field is drawn. Use --model=NAME with another --input to see one.")
+    else:
+        square = times((seen["effective"],) * len(seen["theoretical"]))
+        lines.append(
+            f"One output of {seen['layer']} may see {times(seen['theoretical'])} input positions; {seen['weights']}, 95 % of its squared "
+            f"gradient lies within {square}."
+        )
     return Text("\n".join(lines))
 
 

@@ -1,0 +1,51 @@
+"""`--mode=inspect` on whatever there is to inspect: every registered experiment, pairs, one and three axes, auxiliary heads."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cnn_jax.build import build
+from cnn_jax.inspection import inspect, one_image, survey
+from experiments import EXPERIMENTS
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+_SMALL = 2_000_000  # parameters; what is larger takes too long to initialise and differentiate here
+_INSPECTED: set[str] = set()  # several experiments train one network; it is inspected once
+
+
+def printed(group) -> str:
+    """All the text of what inspect returns, but its table."""
+    return "\n".join(part.plain for part in group.renderables if hasattr(part, "plain"))
+
+
+def shapes_of(model, shape):
+    return jax.eval_shape(partial(model.init, train=False), jax.random.key(0), jnp.zeros((1, *shape)))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_can_be_inspected(name, tmp_path):
+    built = build(EXPERIMENTS[name])
+    model, shape, _ = one_image(built.model, built.dataset.input_shape)
+    if repr((model, shape)) in _INSPECTED:
+        return
+    _INSPECTED.add(repr((model, shape)))
+    found = survey(model, shape)
+    assert found.totals["num_params"] <= EXPERIMENTS[name].about.num_params  # which counts the loss' own
+    assert len(found.along) == (0 if name == "digits_lenet5" else 2)  # LeNet-5 first resizes the digits to 32×32
+    if found.totals["num_params"] < _SMALL:
+        shown = printed(inspect(built.model, built.dataset.input_shape, tmp_path, name=name))
+        assert (tmp_path / "receptive_field.png").exists() == ("no receptive field is drawn" not in shown) == (len(found.along) == 2)
+
+
+def test_a_network_on_pairs_is_inspected_on_each_image(tmp_path):
+    built = build(EXPERIMENTS["digits_pairs_resnet_contrastive"])
+    assert built.dataset.input_shape == (8, 8, 2)
+    heading = printed(inspect(built.model, (8, 8, 2), tmp_path, name="pairs")).splitlines()[0]
+    assert heading == "pairs, each image of a pair, input 8×8×1"
+    assert json.loads((tmp_path / "inspection.json").read_text())["layers"][0]["path"] == "stem_conv"
+    model, shape, variables = one_image(built.model, (8, 8, 2), shapes_of(built.model, (8, 8, 2)))
+    assert variables == shapes_of(model, shape)
