@@ -1,5 +1,6 @@
 """How much each input position really matters to one output: the effective receptive field, from gradients, and its picture."""
 
+from functools import reduce
 from pathlib import Path
 
 import flax.linen as nn
@@ -66,15 +67,15 @@ def effective_field(model: nn.Module, variables: PyTree, images: jax.Array, laye
     return jnp.sqrt(jnp.square(gradient).mean(axis=(0, -1)))
 
 
-def effective_size(field: np.ndarray, centre: tuple[float, float]) -> int:
-    """Returns the side of the smallest square around `centre` that holds 95 % of the squared gradient [h, w].
+def effective_size(field: np.ndarray, centre: tuple[float, ...]) -> int:
+    """Returns the side of the smallest square around `centre` (interval, cube) that holds 95 % of the squared gradient [*space].
 
-    >>> effective_size(np.pad(np.ones((3, 3)), 4), (5.0, 5.0))
-    3
+    >>> effective_size(np.pad(np.ones((3, 3)), 4), (5.0, 5.0)), effective_size(np.pad(np.ones(3), 4), (5.0,))
+    (3, 3)
     """
     energy = np.square(np.asarray(field, np.float64))
-    rows, columns = np.indices(field.shape)
-    distance = np.maximum(abs(rows - centre[0]), abs(columns - centre[1]))
+    along = (abs(places - middle) for places, middle in zip(np.indices(field.shape), centre, strict=True))
+    distance = reduce(np.maximum, along)
     order = np.argsort(distance, axis=None)
     held = np.cumsum(energy.ravel()[order])
     if held[-1] == 0:
@@ -83,24 +84,52 @@ def effective_size(field: np.ndarray, centre: tuple[float, float]) -> int:
 
 
 def draw_fields(
-    field: np.ndarray, theoretical: tuple[int, int], centre: tuple[float, float], path: Path, *, title: str, layer: str
+    field: np.ndarray, theoretical: tuple[int, ...], centre: tuple[float, ...], path: Path, *, title: str, layer: str
 ) -> None:
     """Writes a PNG of both fields side by side: what one output may see, and what it does see.
 
+    Of one axis it is a curve over the positions; of more than two, the slice of the last two through the centre.
+
     Args:
-      field: the effective field [h, w].
-      theoretical: (height, width) of the theoretical field, in input positions.
-      centre: of both, (row, column); the field may reach over the image's edge.
+      field: the effective field [*space].
+      theoretical: size of the theoretical field along each axis, in input positions.
+      centre: of both, such as (row, column); the field may reach over the image's edge.
       layer: whose output is meant.
     """
-    h, w = field.shape
     size = effective_size(field, centre)
+    figure = Figure(figsize=(10, 5.4), layout="constrained")
+    figure.suptitle(title, fontsize=13, fontweight="bold")
+    if field.ndim == 1:
+        _draw_curve(figure, field, theoretical[0], centre[0], size)
+        where = f"in positions of the input of {len(field)}"
+    else:
+        *others, h, w = field.shape
+        through = tuple(int(np.clip(round(c), 0, n - 1)) for c, n in zip(centre, others, strict=False))
+        beyond = _draw_squares(figure, field[through], theoretical[-2:], centre[-2:], size)
+        where = f"in pixels of the {h} × {w} input (black frame){beyond}"
+        where += f"; the slice at {' × '.join(map(str, through))} of {' × '.join(map(str, others))}" if others else ""
+    figure.supxlabel(f"one output at the centre of {layer}, {where}", fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_curve(figure: Figure, field: np.ndarray, theoretical: int, centre: float, size: int) -> None:
+    axes = figure.subplots()
+    axes.axvspan(centre - theoretical / 2, centre + theoretical / 2, color="#3b6fb6", alpha=0.2, label=f"theoretical: {theoretical}")
+    axes.plot(field / max(field.max(), 1e-30), color="#1b3a66", marker=".", label="gradient, relative to its largest")
+    for i, edge in enumerate((centre - size / 2, centre + size / 2)):
+        axes.axvline(edge, color="#222", linestyle="--", label=None if i else f"effective: 95 % of the squared gradient within {size}")
+    axes.legend(fontsize=9, frameon=False)
+    axes.spines[:].set_color("#bbb")
+
+
+def _draw_squares(figure: Figure, field: np.ndarray, theoretical: tuple[int, int], centre: tuple[float, float], size: int) -> str:
+    """Gives a remark where the theoretical field reaches over the image's edge."""
+    h, w = field.shape
     top, left = centre[0] - theoretical[0] / 2, centre[1] - theoretical[1] / 2
     low = (min(-0.5, top), min(-0.5, left))
     high = (max(h - 0.5, centre[0] + theoretical[0] / 2), max(w - 0.5, centre[1] + theoretical[1] / 2))
     margin = 0.03 * max(high[0] - low[0], high[1] - low[1])
-    figure = Figure(figsize=(10, 5.4), layout="constrained")
-    figure.suptitle(title, fontsize=13, fontweight="bold")
     may, does = figure.subplots(1, 2)
     for axes, caption in (
         (may, f"theoretical: {theoretical[0]} × {theoretical[1]}"),
@@ -120,7 +149,4 @@ def draw_fields(
         axes.add_patch(Rectangle((left, top), theoretical[1], theoretical[0], fill=False, edgecolor="#3b6fb6", linewidth=1.6))
         axes.add_patch(Rectangle((-0.5, -0.5), w, h, fill=False, edgecolor="#222", linewidth=1))
     figure.colorbar(shown, ax=does, shrink=0.8, label="gradient, relative to its largest").ax.tick_params(labelsize=8)
-    beyond = "; the blue square reaches over the image's edge, into padding" if low[0] < -0.5 or low[1] < -0.5 else ""
-    figure.supxlabel(f"one output at the centre of {layer}, in pixels of the {h} × {w} input (black frame){beyond}", fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    return "; the blue square reaches over the image's edge, into padding" if low[0] < -0.5 or low[1] < -0.5 else ""

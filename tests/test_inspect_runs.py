@@ -3,12 +3,16 @@
 import json
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from PIL import Image
 
 from cnn_jax.build import build
 from cnn_jax.inspection import inspect, one_image, survey
+from cnn_jax.layers import Conv, Head
 from experiments import EXPERIMENTS
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -49,3 +53,24 @@ def test_a_network_on_pairs_is_inspected_on_each_image(tmp_path):
     assert json.loads((tmp_path / "inspection.json").read_text())["layers"][0]["path"] == "stem_conv"
     model, shape, variables = one_image(built.model, (8, 8, 2), shapes_of(built.model, (8, 8, 2)))
     assert variables == shapes_of(model, shape)
+
+
+class Sequence(nn.Module):
+    """Two convolutions over any number of axes, their mean, a head."""
+
+    num_space: int
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        for i in (1, 2):
+            x = nn.relu(Conv(4, (3,) * self.num_space, padding=1, name=f"conv{i}")(x))
+        return Head(5, name="head")(x.mean(tuple(range(1, x.ndim - 1))))
+
+
+@pytest.mark.parametrize(("shape", "seen"), [((32, 2), "5"), ((12, 12, 2), "5×5"), ((8, 12, 10, 2), "5×5×5")])
+def test_networks_on_one_and_three_axes_are_inspected_as_those_on_images(shape, seen, tmp_path):
+    shown = printed(inspect(Sequence(len(shape) - 1), shape, tmp_path, name="sequence"))
+    assert f"One output of conv2 may see {seen} input positions" in shown
+    assert json.loads((tmp_path / "inspection.json").read_text())["receptive_field"]["theoretical"] == [5] * (len(shape) - 1)
+    picture = np.asarray(Image.open(tmp_path / "receptive_field.png").convert("RGB"))
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
