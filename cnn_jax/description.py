@@ -1,9 +1,12 @@
 """What an experiment is, before it runs: its settings, its layers with shapes, parameters and FLOPs, its memory."""
 
 import math
+from collections import Counter
 from functools import partial
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from rich.console import Group
 from rich.text import Text
 
@@ -33,6 +36,28 @@ def count_params(experiment: Experiment) -> int:
     return sum(layer.num_params for layer in anatomy(built.model, built.dataset.input_shape))
 
 
+def training_only(model: nn.Module, input_shape: tuple[int, ...], layers: list[Layer]) -> dict[str, int]:
+    """Returns {module: parameters} of what is not computed at inference, such as auxiliary heads: no row of `layers` counts it.
+
+    Args:
+      input_shape: of one example, [*space, c].
+      layers: of `anatomy.anatomy`.
+
+    >>> from cnn_jax.models.googlenet import GoogLeNet
+    >>> model = GoogLeNet(num_outputs=10, auxiliary=True)
+    >>> training_only(model, (32, 32, 3), anatomy(model, (32, 32, 3)))
+    {'auxiliary1': 2174218, 'auxiliary2': 2176266}
+    """
+    images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+    computed, counts = {x.path for x in layers}, Counter()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables.get("params", {})):
+        names = [key.key for key in path]
+        if "/".join(names[:-1]) not in computed:
+            counts[names[0]] += leaf.size
+    return dict(counts)
+
+
 def description(experiment: Experiment, registered: Experiment, command: str) -> Group:
     """Returns everything `--mode=describe` shows of the resolved experiment.
 
@@ -45,7 +70,8 @@ def description(experiment: Experiment, registered: Experiment, command: str) ->
     """
     experiment = resolve(experiment)
     built = build(experiment)
-    found = [x for x in anatomy(built.model, built.dataset.input_shape) if x.num_params]
+    layers = anatomy(built.model, built.dataset.input_shape)
+    found, idle = [x for x in layers if x.num_params], training_only(built.model, built.dataset.input_shape, layers)
     rows = [[x.path, x.kind, times(x.output_shape), x.num_params, 2 * x.macs] for x in found]
     num_params, flops = sum(x.num_params for x in found), sum(2 * x.macs for x in found)
     rows.append(["total", "", "", num_params, flops])
@@ -53,7 +79,7 @@ def description(experiment: Experiment, registered: Experiment, command: str) ->
         Text(f"{experiment.name}: {experiment.about.shows}\n"),
         _settings_table(experiment, registered),
         table(["layer", "kind", "output", "parameters", "FLOPs"], rows),
-        table(["what", "how much"], _facts(built.dataset, experiment, num_params, flops, found)),
+        table(["what", "how much"], _facts(built.dataset, experiment, num_params, flops, found, idle)),
         Text(f"to train it:\n  {command}", no_wrap=True),
     )
 
@@ -76,7 +102,9 @@ def _bare(experiment: Experiment) -> Experiment:
     return Experiment(name=experiment.name, about=experiment.about, **bare)
 
 
-def _facts(dataset: Dataset, experiment: Experiment, num_params: int, flops: int, found: list[Layer]) -> list[list[str]]:
+def _facts(
+    dataset: Dataset, experiment: Experiment, num_params: int, flops: int, found: list[Layer], idle: dict[str, int]
+) -> list[list[str]]:
     built = build(experiment)
     state = jax.eval_shape(partial(first_state, built))
     num_weights = sum(x.size for x in jax.tree.leaves(state.params.get(WEIGHTS, {})))
@@ -88,7 +116,8 @@ def _facts(dataset: Dataset, experiment: Experiment, num_params: int, flops: int
     return [
         ["data", f"{dataset.name}, {dataset.num_train:,} train and {dataset.num_test:,} test images of {times(dataset.input_shape)}, "
                  f"{dataset.num_classes} classes ({'bundled' if dataset.bundled else 'needs the network once'})"],
-        ["parameters", f"{num_params:,}" + (f", and {num_weights:,} of the loss" if num_weights else "")],
+        ["parameters", f"{num_params:,}" + (f", and {num_weights:,} of the loss" if num_weights else "")
+                       + (f", and {sum(idle.values()):,} that only training uses, of {', '.join(idle)}" if idle else "")],
         ["forward pass", f"{flops:,} FLOPs an image"],
         ["training", f"{experiment.num_steps:,} steps of {experiment.batch_size} = {epochs:,.1f} epochs"],
         ["learning rate", f"up to {option(experiment.optimizer, 'optimizer', 'learning_rate'):g}"],

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cnn_jax.anatomy import Layer, anatomy, field_of
+from cnn_jax.description import training_only
 from cnn_jax.effective_field import draw_fields, effective_field, effective_size, last_feature_map
 from cnn_jax.errors import UserError
 from cnn_jax.features import feature_names
@@ -35,7 +36,7 @@ class Survey(NamedTuple):
 
     Attributes:
       layers: as `anatomy.anatomy`.
-      totals: sums over the layers, and XLA's own count of the whole forward pass.
+      totals: sums over the layers, XLA's own count of the whole forward pass, and the parameters that only training uses.
       layer: whose field is shown, and `along`, what one of its outputs may see along each spatial axis. None and () where each
         layer sees all of the input, as after resizing.
     """
@@ -128,11 +129,12 @@ def inspect(
 
 
 def _totals(model: nn.Module, input_shape: tuple[int, ...], layers: list[Layer]) -> dict[str, Any]:
-    """Sums over the layers, and XLA's own count of the whole forward pass to hold them against."""
+    """Sums over the layers, XLA's own count of the whole forward pass to hold them against, and parameters that no layer has."""
     images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
     sums = {key: sum(getattr(x, key) for x in layers) for key in ("num_params", "neurons", "connections", "macs", "activation_bytes")}
-    return {**sums, "xla_flops": count_flops(partial(model.apply, train=False), variables, images)}
+    flops = count_flops(partial(model.apply, train=False), variables, images)
+    return {**sums, "xla_flops": flops, "training_only": training_only(model, input_shape, layers)}
 
 
 def _drawn(found: Survey, model, variables, input_shape, path: Path, name: str) -> dict[str, Any]:
@@ -160,9 +162,12 @@ def _measure(model, variables, input_shape, found: Survey) -> tuple[np.ndarray, 
 
 
 def _notes(totals: dict[str, Any], input_shape: tuple[int, ...], seen: dict[str, Any] | None) -> Text:
-    macs, flops = totals["macs"], totals["xla_flops"]
+    macs, flops, num_params, idle = totals["macs"], totals["xla_flops"], totals["num_params"], totals["training_only"]
+    further = sum(idle.values())
+    also = f"Further {further:,} parameters, of {', '.join(idle)}, are used in training only: {num_params + further:,} with them."
     lines = [
-        f"{totals['num_params']:,} parameters · {macs / 1e9:.3g} GMACs an image · {num_bytes(totals['activation_bytes'])} of layer outputs",
+        f"{num_params:,} parameters · {macs / 1e9:.3g} GMACs an image · {num_bytes(totals['activation_bytes'])} of layer outputs",
+        *([also] if idle else []),
         f"XLA counts {flops / 1e9:.4g} GFLOPs for the whole forward pass. Twice the multiply-adds is {2 * macs / 1e9:.4g}; XLA leaves out "
         f"those on padding ({2 * totals['connections'] / 1e9:.4g} by the connections) and adds normalisation, activations and pooling.",
     ]
