@@ -147,6 +147,44 @@ def adapt_inputs(kernel: jax.Array, channels: int) -> jax.Array:
     return jnp.stack([kernel[..., c % old, :] / len(range(c % old, channels, old)) for c in range(channels)], axis=-2)
 
 
+def adapt_stem(variables: PyTree, fresh: PyTree) -> PyTree:
+    """Returns `variables` for images of as many channels as `fresh` is for: the first convolution adapted by `adapt_inputs`.
+
+    Which it is, the shapes tell: the kernels that differ in their input channels only. Networks that begin in several branches have
+    more than one, and all are adapted.
+
+    Args:
+      variables: of the trained network.
+      fresh: of the same network initialised on images with another number of channels; its shapes, by `jax.eval_shape`, will do.
+
+    Raises:
+      ValueError: the networks differ in more than such kernels; names the first difference.
+
+    >>> from cnn_jax.models.resnet import resnet8
+    >>> init = partial(resnet8(num_outputs=10).init, train=False)
+    >>> old, fresh = init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))), jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    >>> adapt_stem(old, fresh)["params"]["stem_conv"]["kernel"].shape
+    (3, 3, 1, 16)
+    """
+    check_variables("variables", variables)
+    check_variables("fresh", fresh)
+    ours, theirs = _shapes(variables), _shapes(fresh)
+    if alone := sorted({*ours} ^ {*theirs}):
+        raise ValueError(f"the networks differ beyond their first convolution: only one of them has {alone[0]}")
+
+    def adapted(path, leaf: jax.Array) -> jax.Array:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        old, new = leaf.shape, theirs[name]
+        if old == new:
+            return leaf
+        is_window = name.rpartition("/")[2].startswith("kernel") and len(old) > 2
+        if not is_window or old[:-2] + old[-1:] != new[:-2] + new[-1:]:
+            raise ValueError(f"the networks differ beyond their first convolution: {name} is {old} and {new}")
+        return adapt_inputs(leaf, new[-2])
+
+    return jax.tree_util.tree_map_with_path(adapted, variables)
+
+
 def check_model(model: nn.Module) -> None:
     """Raises ValueError unless it is a Linen module; what makes one, such as the class, is none.
 
