@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from cnn_jax.errors import UserError, unknown
 
-Precision = Literal["float32", "bfloat16"]
-Length = Literal["unit", "free"]
+Precision = Literal["float32", "bfloat16"]  # of a network's computations; parameters are always float32
+Length = Literal["unit", "free"]  # of embeddings: scaled to 1, or as the network gives them
 
 
 @dataclass(frozen=True, init=False)

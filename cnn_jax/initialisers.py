@@ -19,15 +19,15 @@ from cnn_jax.errors import unknown
 from cnn_jax.ops.arguments import check_array, check_function, check_number, is_number, is_several, is_whole
 
 # Glorot & Bengio 2010 ("Understanding the difficulty of training deep feedforward neural networks"), also called Xavier.
-glorot_uniform = variance_scaling(1.0, "fan_avg", "uniform")
-glorot_normal = variance_scaling(1.0, "fan_avg", "normal")
+glorot_uniform = variance_scaling(1.0, "fan_avg", "uniform")  # uniform, of variance 2 / (fan_in + fan_out)
+glorot_normal = variance_scaling(1.0, "fan_avg", "normal")  # normal, of variance 2 / (fan_in + fan_out)
 # He et al. 2015 ("Delving deep into rectifiers"), torch's kaiming_*; fan_out is what torchvision's residual nets use.
-he_uniform = variance_scaling(2.0, "fan_in", "uniform")
-he_normal = variance_scaling(2.0, "fan_in", "normal")
-he_normal_fan_out = variance_scaling(2.0, "fan_out", "normal")
+he_uniform = variance_scaling(2.0, "fan_in", "uniform")  # uniform, of variance 2 / fan_in
+he_normal = variance_scaling(2.0, "fan_in", "normal")  # normal, of variance 2 / fan_in
+he_normal_fan_out = variance_scaling(2.0, "fan_out", "normal")  # normal, of variance 2 / fan_out
 # 1/√fan_in, LeCun et al. 1998: for layers that are not followed by a rectifier. Truncated as in flax and Keras.
-lecun_normal = variance_scaling(1.0, "fan_in", "truncated_normal")
-lecun_uniform = variance_scaling(1.0, "fan_in", "uniform")
+lecun_normal = variance_scaling(1.0, "fan_in", "truncated_normal")  # truncated normal, of variance 1 / fan_in
+lecun_uniform = variance_scaling(1.0, "fan_in", "uniform")  # uniform, of variance 1 / fan_in
 # What torch's convolutions and linear layers start from: kaiming_uniform_(a=√5), which is uniform in ±1/√fan_in.
 torch_default = variance_scaling(1 / 3, "fan_in", "uniform")
 

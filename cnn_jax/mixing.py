@@ -12,7 +12,7 @@ from cnn_jax.ops.augment import Mixed
 from cnn_jax.ops.random import check_key
 from cnn_jax.types import LossFn, MetricFn, PyTree
 
-MixFn = Callable[..., tuple[jax.Array, PyTree]]
+MixFn = Callable[..., tuple[jax.Array, PyTree]]  # (key, images, targets) -> the mixed images and their targets
 
 
 class MixedTargets(NamedTuple):

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from cnn_jax.errors import UserError, unknown
 from cnn_jax.types import Batch, PyTree
 
-AXIS = "data"
+AXIS = "data"  # the name of the devices' axis
 
 
 class Parallel(NamedTuple):
@@ -98,6 +98,7 @@ def _shapes(f: Callable[[], PyTree], whole: NamedSharding) -> PyTree:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), jax.eval_shape(f))
 
 
+# Ways to run steps on devices, by the name `--parallel` takes.
 PARALLEL: dict[str, Callable[[list[jax.Device]], Parallel]] = {"jit": over_mesh, "pmap": over_pmap}
 
 

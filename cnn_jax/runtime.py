@@ -7,7 +7,7 @@ import jax
 
 from cnn_jax.errors import UserError
 
-MAX_CPU_DEVICES = max(8, os.cpu_count() or 1)
+MAX_CPU_DEVICES = max(8, os.cpu_count() or 1)  # the most devices that a CPU is split into
 
 
 def set_up(num_devices: int | None = None) -> None:

@@ -17,7 +17,7 @@ from cnn_jax.mixing import MixFn
 from cnn_jax.state import TrainState
 from cnn_jax.types import AugmentFn, Batch, LossFn, MetricFn, PyTree
 
-Measures = Mapping[str, PyTree]
+Measures = Mapping[str, PyTree]  # what a step measures, by name
 
 # Updates: a diagnosis may decompose matrices, which on a GPU can take as long as a small network's step.
 DIAGNOSED_EVERY = 10

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-PyTree = Any
-ArrayLike = jax.Array | np.ndarray | np.generic
+PyTree = Any  # nested dicts, tuples and lists of arrays
+ArrayLike = jax.Array | np.ndarray | np.generic  # an array, or a NumPy scalar
 
 Batch = Mapping[str, PyTree]
 """`inputs` and `targets`, each an array or a pytree with leading axis b, and `valid`, a boolean an example [b].
@@ -35,4 +35,4 @@ class AugmentFn(Protocol):
     def __call__(self, key: PRNGKeyArray, images: Array, *, axis_name: str | None = None) -> Array: ...
 
 
-StepFn = Callable[[PyTree, Batch], tuple[PyTree, PyTree]]
+StepFn = Callable[[PyTree, Batch], tuple[PyTree, PyTree]]  # a training step: (state, batch) -> (state, measures)

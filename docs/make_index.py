@@ -16,27 +16,38 @@ PACKAGES = ("ops", "ops/augment", "layers", "models", "losses", "metrics", "data
 
 def purpose(node: ast.AST) -> str:
     """Returns the first sentence of a docstring, on one line."""
-    text = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
-    return re.split(r"(?<=[^.])\. (?=[A-Z])", text)[0].rstrip(".:").replace("|", "\\|")
+    return first_sentence(ast.get_docstring(node) or "")
+
+
+def first_sentence(text: str) -> str:
+    """Returns it on one line, fit for a table."""
+    line = " ".join(text.split("\n\n")[0].split())
+    return re.split(r"(?<=[^.])\. (?=[A-Z])", line)[0].rstrip(".:").replace("|", "\\|")
 
 
 def public(path: Path) -> Iterator[tuple[str, str]]:
-    """Yields (name, purpose) of what a module defines: functions, classes, and values, such as the sizes of a model or a registry.
-
-    A value's purpose is the comment above it; without one, what it is made of.
-    """
+    """Yields (name, purpose) of what a module defines: functions, classes, and values, such as the sizes of a model or a registry."""
     text = path.read_text()
-    lines = text.splitlines()
-    for node in ast.parse(text).body:
+    body = ast.parse(text).body
+    for node, following in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             name, what = node.name, purpose(node)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-            name, what = getattr(target, "id", "_"), comment_above(lines, node.lineno) or f"`{shortened(ast.unparse(node.value))}`"
+            name, what = getattr(target, "id", "_"), purpose_of_value(node, following, text.splitlines())
         else:
             continue
         if not name.startswith("_"):
             yield name, what
+
+
+def purpose_of_value(node: ast.Assign | ast.AnnAssign, following: ast.AST | None, lines: list[str]) -> str:
+    """Returns what the string below says, or the comment behind, or the comment above; "" where there is none."""
+    if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant) and isinstance(following.value.value, str):
+        return first_sentence(following.value.value)
+    behind = lines[node.lineno - 1].encode()[node.end_col_offset :].decode() if node.lineno == node.end_lineno else ""
+    what = behind.lstrip("# ").rstrip(".").replace("|", "\\|")
+    return what[:1].upper() + what[1:] or comment_above(lines, node.lineno)
 
 
 def comment_above(lines: list[str], number: int) -> str:
@@ -45,11 +56,6 @@ def comment_above(lines: list[str], number: int) -> str:
     while first > 0 and lines[first - 1].startswith("#"):
         first -= 1
     return " ".join(line.lstrip("# ") for line in lines[first : number - 1]).rstrip(".").replace("|", "\\|")
-
-
-def shortened(code: str) -> str:
-    """Returns at most 100 characters of code."""
-    return (code if len(code) <= 100 else code[:97] + "…").replace("|", "\\|")
 
 
 def page() -> str:

@@ -18,6 +18,7 @@ import tensorflow_datasets as tfds
 from cnn_jax.data.source import DecodedSource, MemorySource
 from cnn_jax.errors import UserError
 
+# What can be used where other data cannot be had, for messages.
 BUNDLED = "digits and lfw_subset need neither network nor TensorFlow (--experiment=digits_resnet)"
 
 

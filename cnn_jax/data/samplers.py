@@ -12,7 +12,7 @@ from cnn_jax.data.order import batch_indices, epoch_order
 from cnn_jax.data.source import Source
 from cnn_jax.errors import UserError
 
-Order = Callable[[int, int], np.ndarray]
+Order = Callable[[int, int], np.ndarray]  # an order of a data set: (seed, step) -> indices of a batch
 
 
 def shuffled(source: Source, batch_size: int) -> Order:

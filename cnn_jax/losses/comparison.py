@@ -37,7 +37,7 @@ class Comparison(NamedTuple):
     where: Bool[Array, "b"] | None
 
 
-Miner = Callable[[Comparison], Comparison]
+Miner = Callable[[Comparison], Comparison]  # narrows or weighs a comparison's pairs
 
 
 def compare(

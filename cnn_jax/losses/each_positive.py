@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Integer, Shaped
 
-Term = Callable[[Array, Array], tuple[Array, ...]]
+Term = Callable[[Array, Array], tuple[Array, ...]]  # what `sum_over_positives` sums
 
 
 def sum_over_positives(

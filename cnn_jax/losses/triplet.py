@@ -19,7 +19,7 @@ from cnn_jax.ops.arguments import check_flag, check_word
 from cnn_jax.ops.distance import DistanceName, distance_by_name
 from cnn_jax.ops.precision import result_type
 
-TripletKind = Literal["all", "violating", "hard", "semi_hard", "easy"]
+TripletKind = Literal["all", "violating", "hard", "semi_hard", "easy"]  # which triplets of a batch a loss is over
 _KINDS = ("all", "violating", "hard", "semi_hard", "easy")
 
 

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from cnn_jax.ops.arguments import check_array, check_whole, is_whole
 
-BLOCK = 128  # queries: at 100,000 places some 150 MB for each of the threads
+BLOCK = 128  # queries looked at together: at 100,000 places some 150 MB for each of the threads
 _MOST_THREADS = 4
 _Found = TypeVar("_Found")
 

@@ -116,7 +116,7 @@ class ConvNeXt(nn.Module):
 
 
 # Section 3 of the paper; the rates of stochastic depth are torchvision's and, for ImageNet-1K from scratch, the authors'.
-convnext_tiny = partial(ConvNeXt, stage_sizes=(3, 3, 9, 3), widths=(96, 192, 384, 768), stochastic_depth=0.1)
-convnext_small = partial(ConvNeXt, stage_sizes=(3, 3, 27, 3), widths=(96, 192, 384, 768), stochastic_depth=0.4)
-convnext_base = partial(ConvNeXt, stage_sizes=(3, 3, 27, 3), widths=(128, 256, 512, 1024), stochastic_depth=0.5)
-convnext_large = partial(ConvNeXt, stage_sizes=(3, 3, 27, 3), widths=(192, 384, 768, 1536), stochastic_depth=0.5)
+convnext_tiny = partial(ConvNeXt, stage_sizes=(3, 3, 9, 3), widths=(96, 192, 384, 768), stochastic_depth=0.1)  # ConvNeXt-T
+convnext_small = partial(ConvNeXt, stage_sizes=(3, 3, 27, 3), widths=(96, 192, 384, 768), stochastic_depth=0.4)  # ConvNeXt-S
+convnext_base = partial(ConvNeXt, stage_sizes=(3, 3, 27, 3), widths=(128, 256, 512, 1024), stochastic_depth=0.5)  # ConvNeXt-B
+convnext_large = partial(ConvNeXt, stage_sizes=(3, 3, 27, 3), widths=(192, 384, 768, 1536), stochastic_depth=0.5)  # ConvNeXt-L

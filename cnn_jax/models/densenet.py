@@ -144,10 +144,10 @@ class DenseNet(nn.Module):
             raise ValueError(f"images of {shape[1]}×{shape[2]} are too small for this DenseNet: each side must be at least {least}")
 
 
-densenet121 = partial(DenseNet, block_sizes=(6, 12, 24, 16))
-densenet161 = partial(DenseNet, block_sizes=(6, 12, 36, 24), growth=48, width=96)
-densenet169 = partial(DenseNet, block_sizes=(6, 12, 32, 32))
-densenet201 = partial(DenseNet, block_sizes=(6, 12, 48, 32))
+densenet121 = partial(DenseNet, block_sizes=(6, 12, 24, 16))  # DenseNet with 121 layers
+densenet161 = partial(DenseNet, block_sizes=(6, 12, 36, 24), growth=48, width=96)  # DenseNet with 161 layers, 48 new features a layer
+densenet169 = partial(DenseNet, block_sizes=(6, 12, 32, 32))  # DenseNet with 169 layers
+densenet201 = partial(DenseNet, block_sizes=(6, 12, 48, 32))  # DenseNet with 201 layers
 
 # DenseNet-BC with L = 100, k = 12 of the paper's table 2, for CIFAR: 6·16 layers of two convolutions, and four more.
 densenet100 = partial(DenseNet, block_sizes=(16, 16, 16), growth=12, width=24, stem="small")

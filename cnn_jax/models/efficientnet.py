@@ -97,11 +97,11 @@ class EfficientNet(nn.Module):
 # The authors' width, depth and dropout for the resolutions 224, 240, 260, 300, 380, 456, 528, 600 (torchvision gives its second B1 240,
 # its B2 288). BatchNorm from B5 on as in the authors' code; torchvision's smaller ones keep torch's defaults.
 _large = partial(EfficientNet, bn_momentum=0.99, bn_epsilon=1e-3)
-efficientnet_b0 = partial(EfficientNet, width=1.0, depth=1.0, dropout=0.2)
-efficientnet_b1 = partial(EfficientNet, width=1.0, depth=1.1, dropout=0.2)
-efficientnet_b2 = partial(EfficientNet, width=1.1, depth=1.2, dropout=0.3)
-efficientnet_b3 = partial(EfficientNet, width=1.2, depth=1.4, dropout=0.3)
-efficientnet_b4 = partial(EfficientNet, width=1.4, depth=1.8, dropout=0.4)
-efficientnet_b5 = partial(_large, width=1.6, depth=2.2, dropout=0.4)
-efficientnet_b6 = partial(_large, width=1.8, depth=2.6, dropout=0.5)
-efficientnet_b7 = partial(_large, width=2.0, depth=3.1, dropout=0.5)
+efficientnet_b0 = partial(EfficientNet, width=1.0, depth=1.0, dropout=0.2)  # EfficientNet-B0, for images of 224²
+efficientnet_b1 = partial(EfficientNet, width=1.0, depth=1.1, dropout=0.2)  # EfficientNet-B1, for images of 240²
+efficientnet_b2 = partial(EfficientNet, width=1.1, depth=1.2, dropout=0.3)  # EfficientNet-B2, for images of 260²
+efficientnet_b3 = partial(EfficientNet, width=1.2, depth=1.4, dropout=0.3)  # EfficientNet-B3, for images of 300²
+efficientnet_b4 = partial(EfficientNet, width=1.4, depth=1.8, dropout=0.4)  # EfficientNet-B4, for images of 380²
+efficientnet_b5 = partial(_large, width=1.6, depth=2.2, dropout=0.4)  # EfficientNet-B5, for images of 456²
+efficientnet_b6 = partial(_large, width=1.8, depth=2.6, dropout=0.5)  # EfficientNet-B6, for images of 528²
+efficientnet_b7 = partial(_large, width=2.0, depth=3.1, dropout=0.5)  # EfficientNet-B7, for images of 600²

@@ -71,9 +71,9 @@ class PlainNet(nn.Module):
         return Head(self.num_outputs, dtype=self.dtype, name="head")(global_average_pool(x))
 
 
-plain18 = partial(PlainNet, stage_sizes=(2, 2, 2, 2))
-plain34 = partial(PlainNet, stage_sizes=(3, 4, 6, 3))
+plain18 = partial(PlainNet, stage_sizes=(2, 2, 2, 2))  # ResNet-18 without its shortcuts
+plain34 = partial(PlainNet, stage_sizes=(3, 4, 6, 3))  # ResNet-34 without its shortcuts
 
 # Section 4.2: thin, for CIFAR.
-plain20 = partial(PlainNet, stage_sizes=(3, 3, 3), stem="small", width=16)
-plain56 = partial(PlainNet, stage_sizes=(9, 9, 9), stem="small", width=16)
+plain20 = partial(PlainNet, stage_sizes=(3, 3, 3), stem="small", width=16)  # thin net of 20 layers without shortcuts, for CIFAR
+plain56 = partial(PlainNet, stage_sizes=(9, 9, 9), stem="small", width=16)  # thin net of 56 layers without shortcuts, for CIFAR

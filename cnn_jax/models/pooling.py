@@ -6,7 +6,7 @@ import jax
 
 from cnn_jax.ops.pool import global_average_max_pool, global_average_pool, global_max_pool
 
-Pooling = Literal["average", "max", "average_max", "flatten"]
+Pooling = Literal["average", "max", "average_max", "flatten"]  # how a net's last feature map becomes a vector: see `pool_to_vector`
 
 
 def pool_to_vector(pooling: Pooling, x: jax.Array) -> jax.Array:

@@ -150,24 +150,24 @@ class PreActivationResNet(nn.Module):
         return Head(self.num_outputs, dtype=self.dtype, name="head")(pool_to_vector(self.pooling, x))
 
 
-preresnet18 = partial(PreActivationResNet, stage_sizes=(2, 2, 2, 2), block=PreActivationBlock)
-preresnet34 = partial(PreActivationResNet, stage_sizes=(3, 4, 6, 3), block=PreActivationBlock)
-preresnet50 = partial(PreActivationResNet, stage_sizes=(3, 4, 6, 3), block=PreActivationBottleneck)
-preresnet101 = partial(PreActivationResNet, stage_sizes=(3, 4, 23, 3), block=PreActivationBottleneck)
-preresnet152 = partial(PreActivationResNet, stage_sizes=(3, 8, 36, 3), block=PreActivationBottleneck)
-preresnet200 = partial(PreActivationResNet, stage_sizes=(3, 24, 36, 3), block=PreActivationBottleneck)
+preresnet18 = partial(PreActivationResNet, stage_sizes=(2, 2, 2, 2), block=PreActivationBlock)  # pre-activation ResNet-18
+preresnet34 = partial(PreActivationResNet, stage_sizes=(3, 4, 6, 3), block=PreActivationBlock)  # pre-activation ResNet-34
+preresnet50 = partial(PreActivationResNet, stage_sizes=(3, 4, 6, 3), block=PreActivationBottleneck)  # pre-activation ResNet-50
+preresnet101 = partial(PreActivationResNet, stage_sizes=(3, 4, 23, 3), block=PreActivationBottleneck)  # pre-activation ResNet-101
+preresnet152 = partial(PreActivationResNet, stage_sizes=(3, 8, 36, 3), block=PreActivationBottleneck)  # pre-activation ResNet-152
+preresnet200 = partial(PreActivationResNet, stage_sizes=(3, 24, 36, 3), block=PreActivationBottleneck)  # pre-activation ResNet-200
 
 # For CIFAR: 6n + 2 layers of 3×3, or 9n + 2 in bottlenecks.
 _thin = partial(PreActivationResNet, stem="small", width=16)
-preresnet20 = partial(_thin, stage_sizes=(3, 3, 3), block=PreActivationBlock)
-preresnet56 = partial(_thin, stage_sizes=(9, 9, 9), block=PreActivationBlock)
-preresnet110 = partial(_thin, stage_sizes=(18, 18, 18), block=PreActivationBlock)
-preresnet164 = partial(_thin, stage_sizes=(18, 18, 18), block=PreActivationBottleneck)
+preresnet20 = partial(_thin, stage_sizes=(3, 3, 3), block=PreActivationBlock)  # thin pre-activation ResNet-20, for CIFAR
+preresnet56 = partial(_thin, stage_sizes=(9, 9, 9), block=PreActivationBlock)  # thin pre-activation ResNet-56, for CIFAR
+preresnet110 = partial(_thin, stage_sizes=(18, 18, 18), block=PreActivationBlock)  # thin pre-activation ResNet-110, for CIFAR
+preresnet164 = partial(_thin, stage_sizes=(18, 18, 18), block=PreActivationBottleneck)  # thin pre-activation ResNet-164, for CIFAR
 
 # WRN-d-k for CIFAR: d = 6n + 4 layers, k times as wide.
 _wide = partial(PreActivationResNet, block=PreActivationBlock, stem="small", stem_width=16)
-wrn_16_4 = partial(_wide, stage_sizes=(2, 2, 2), width=64)
-wrn_16_8 = partial(_wide, stage_sizes=(2, 2, 2), width=128)
-wrn_28_10 = partial(_wide, stage_sizes=(4, 4, 4), width=160)
-wrn_40_2 = partial(_wide, stage_sizes=(6, 6, 6), width=32)
-wrn_40_4 = partial(_wide, stage_sizes=(6, 6, 6), width=64)
+wrn_16_4 = partial(_wide, stage_sizes=(2, 2, 2), width=64)  # WRN-16-4 for CIFAR: 16 layers, 4 times as wide
+wrn_16_8 = partial(_wide, stage_sizes=(2, 2, 2), width=128)  # WRN-16-8 for CIFAR: 16 layers, 8 times as wide
+wrn_28_10 = partial(_wide, stage_sizes=(4, 4, 4), width=160)  # WRN-28-10 for CIFAR: 28 layers, 10 times as wide
+wrn_40_2 = partial(_wide, stage_sizes=(6, 6, 6), width=32)  # WRN-40-2 for CIFAR: 40 layers, 2 times as wide
+wrn_40_4 = partial(_wide, stage_sizes=(6, 6, 6), width=64)  # WRN-40-4 for CIFAR: 40 layers, 4 times as wide

@@ -235,37 +235,37 @@ def squeeze_excitation(x: jax.Array) -> jax.Array:
     return SqueezeExcitation(max(x.shape[-1] // 16, 1), dtype=x.dtype, name="se")(x)
 
 
-resnet18 = partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock)
-resnet34 = partial(ResNet, stage_sizes=(3, 4, 6, 3), block=BasicBlock)
-resnet50 = partial(ResNet, stage_sizes=(3, 4, 6, 3), block=Bottleneck)
-resnet101 = partial(ResNet, stage_sizes=(3, 4, 23, 3), block=Bottleneck)
-resnet152 = partial(ResNet, stage_sizes=(3, 8, 36, 3), block=Bottleneck)
+resnet18 = partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock)  # ResNet with 18 layers
+resnet34 = partial(ResNet, stage_sizes=(3, 4, 6, 3), block=BasicBlock)  # ResNet with 34 layers
+resnet50 = partial(ResNet, stage_sizes=(3, 4, 6, 3), block=Bottleneck)  # ResNet with 50 layers, in bottlenecks
+resnet101 = partial(ResNet, stage_sizes=(3, 4, 23, 3), block=Bottleneck)  # ResNet with 101 layers, in bottlenecks
+resnet152 = partial(ResNet, stage_sizes=(3, 8, 36, 3), block=Bottleneck)  # ResNet with 152 layers, in bottlenecks
 
 # The thin three-stage nets of section 4.2 (6n + 2 layers): for images of 8² to 32² and little data.
-resnet8 = partial(ResNet, stage_sizes=(1, 1, 1), block=BasicBlock, stem="small", width=16)
-resnet20 = partial(ResNet, stage_sizes=(3, 3, 3), block=BasicBlock, stem="small", width=16)
-resnet56 = partial(ResNet, stage_sizes=(9, 9, 9), block=BasicBlock, stem="small", width=16)
-resnet110 = partial(ResNet, stage_sizes=(18, 18, 18), block=BasicBlock, stem="small", width=16)
+resnet8 = partial(ResNet, stage_sizes=(1, 1, 1), block=BasicBlock, stem="small", width=16)  # thin ResNet-8, for small images
+resnet20 = partial(ResNet, stage_sizes=(3, 3, 3), block=BasicBlock, stem="small", width=16)  # thin ResNet-20, for small images
+resnet56 = partial(ResNet, stage_sizes=(9, 9, 9), block=BasicBlock, stem="small", width=16)  # thin ResNet-56, for small images
+resnet110 = partial(ResNet, stage_sizes=(18, 18, 18), block=BasicBlock, stem="small", width=16)  # thin ResNet-110, for small images
 
 # Xie et al. 2017, "Aggregated residual transformations for deep neural networks": many narrow groups.
-resnext50_32x4d = partial(resnet50, block=partial(Bottleneck, groups=32, group_width=4))
-resnext101_32x8d = partial(resnet101, block=partial(Bottleneck, groups=32, group_width=8))
-resnext101_64x4d = partial(resnet101, block=partial(Bottleneck, groups=64, group_width=4))
+resnext50_32x4d = partial(resnet50, block=partial(Bottleneck, groups=32, group_width=4))  # ResNeXt-50, 32 groups of 4 features
+resnext101_32x8d = partial(resnet101, block=partial(Bottleneck, groups=32, group_width=8))  # ResNeXt-101, 32 groups of 8 features
+resnext101_64x4d = partial(resnet101, block=partial(Bottleneck, groups=64, group_width=4))  # ResNeXt-101, 64 groups of 4 features
 
 # Zagoruyko & Komodakis 2016, "Wide residual networks", section 3.4: twice the features in the 3×3.
-wide_resnet50_2 = partial(resnet50, block=partial(Bottleneck, group_width=128))
-wide_resnet101_2 = partial(resnet101, block=partial(Bottleneck, group_width=128))
+wide_resnet50_2 = partial(resnet50, block=partial(Bottleneck, group_width=128))  # ResNet-50, its 3×3 layers twice as wide
+wide_resnet101_2 = partial(resnet101, block=partial(Bottleneck, group_width=128))  # ResNet-101, its 3×3 layers twice as wide
 
 # Hu et al. 2018, "Squeeze-and-excitation networks".
-seresnet18 = partial(resnet18, block=partial(BasicBlock, recalibrate=squeeze_excitation))
-seresnet50 = partial(resnet50, block=partial(Bottleneck, recalibrate=squeeze_excitation))
+seresnet18 = partial(resnet18, block=partial(BasicBlock, recalibrate=squeeze_excitation))  # ResNet-18 with squeeze-and-excitation
+seresnet50 = partial(resnet50, block=partial(Bottleneck, recalibrate=squeeze_excitation))  # ResNet-50 with squeeze-and-excitation
 
 # He et al. 2018, "Bag of tricks for image classification with convolutional neural networks", net D.
 _averaged = partial(projection, pool=partial(average_pool, window=2, ceil_mode=True))
-resnet50d = partial(resnet50, stem="deep", block=partial(Bottleneck, shortcut=_averaged))
-resnet101d = partial(resnet101, stem="deep", block=partial(Bottleneck, shortcut=_averaged))
+resnet50d = partial(resnet50, stem="deep", block=partial(Bottleneck, shortcut=_averaged))  # ResNet-50-D: deep stem, averaging shortcuts
+resnet101d = partial(resnet101, stem="deep", block=partial(Bottleneck, shortcut=_averaged))  # ResNet-101-D: deep stem, averaging shortcuts
 
 # Zhang 2019, "Making convolutional networks shift-invariant again": every stride but the first is a blur's.
 _antialiased = {"subsample": blur, "shortcut": partial(projection, pool=blur)}
-resnet18_antialiased = partial(resnet18, stem="antialiased", block=partial(BasicBlock, **_antialiased))
-resnet50_antialiased = partial(resnet50, stem="antialiased", block=partial(Bottleneck, **_antialiased))
+resnet18_antialiased = partial(resnet18, stem="antialiased", block=partial(BasicBlock, **_antialiased))  # ResNet-18 without aliasing
+resnet50_antialiased = partial(resnet50, stem="antialiased", block=partial(Bottleneck, **_antialiased))  # ResNet-50 without aliasing

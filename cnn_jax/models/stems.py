@@ -10,7 +10,7 @@ from cnn_jax.layers import BatchNorm, Conv
 from cnn_jax.ops.pool import blur_pool, max_pool
 from cnn_jax.ops.windows import spatial_sizes
 
-Stem = Literal["imagenet", "small", "deep", "antialiased"]
+Stem = Literal["imagenet", "small", "deep", "antialiased"]  # how a residual net begins: see `begin`
 
 
 def begin(stem: Stem, x: jax.Array, train: bool, *, width: int, conv: Callable[..., Conv], norm: Callable[..., BatchNorm]) -> jax.Array:

@@ -73,12 +73,12 @@ class VGG(nn.Module):
             raise ValueError(f"images of {shape[1]}×{shape[2]} are too small for this VGG: each side must be at least {least}")
 
 
-vgg11 = partial(VGG, stage_sizes=(1, 1, 2, 2, 2))
-vgg13 = partial(VGG, stage_sizes=(2, 2, 2, 2, 2))
-vgg16 = partial(VGG, stage_sizes=(2, 2, 3, 3, 3))
-vgg19 = partial(VGG, stage_sizes=(2, 2, 4, 4, 4))
+vgg11 = partial(VGG, stage_sizes=(1, 1, 2, 2, 2))  # VGG with 11 layers, configuration A of the paper
+vgg13 = partial(VGG, stage_sizes=(2, 2, 2, 2, 2))  # VGG with 13 layers, configuration B of the paper
+vgg16 = partial(VGG, stage_sizes=(2, 2, 3, 3, 3))  # VGG with 16 layers, configuration D of the paper
+vgg19 = partial(VGG, stage_sizes=(2, 2, 4, 4, 4))  # VGG with 19 layers, configuration E of the paper
 
-vgg11_bn = partial(vgg11, batch_norm=True)
-vgg13_bn = partial(vgg13, batch_norm=True)
-vgg16_bn = partial(vgg16, batch_norm=True)
-vgg19_bn = partial(vgg19, batch_norm=True)
+vgg11_bn = partial(vgg11, batch_norm=True)  # VGG-11 with BatchNorm
+vgg13_bn = partial(vgg13, batch_norm=True)  # VGG-13 with BatchNorm
+vgg16_bn = partial(vgg16, batch_norm=True)  # VGG-16 with BatchNorm
+vgg19_bn = partial(vgg19, batch_norm=True)  # VGG-19 with BatchNorm

@@ -211,6 +211,7 @@ def glu(x: Float[Array, "..."], *, axis: int = -1) -> Float[Array, "..."]:
     return a * jax.nn.sigmoid(b)
 
 
+# Activations by name.
 ACTIVATIONS: dict[str, Callable[..., jax.Array]] = {
     function.__name__: function
     for function in (

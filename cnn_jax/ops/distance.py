@@ -13,8 +13,8 @@ from jaxtyping import Array, Float
 from cnn_jax.ops.arguments import check_array, check_number, check_whole, check_word
 from cnn_jax.ops.precision import as_floats
 
-DistanceFn = Callable[[Float[Array, "m e"], Float[Array, "n e"]], Float[Array, "m n"]]
-DistanceName = Literal["euclidean", "squared_euclidean", "manhattan", "cosine", "dot", "snr"]
+DistanceFn = Callable[[Float[Array, "m e"], Float[Array, "n e"]], Float[Array, "m n"]]  # distances of all pairs of two batches
+DistanceName = Literal["euclidean", "squared_euclidean", "manhattan", "cosine", "dot", "snr"]  # the names of `DISTANCES`
 
 
 def squared_distances(x: Float[Array, "m e"], y: Float[Array, "n e"]) -> Float[Array, "m n"]:

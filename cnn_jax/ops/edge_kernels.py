@@ -13,9 +13,9 @@ from jaxtyping import Array, Float
 from cnn_jax.ops.arguments import check_number, is_number
 from cnn_jax.ops.blur_kernels import as_kernel, distances, gaussian, grid, neighbourhood
 
-Axis = Literal["x", "y"]
-Direction = Literal["n", "ne", "e", "se", "s", "sw", "w", "nw"]
-DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+Axis = Literal["x", "y"]  # along which a derivative is taken: x to the right, y downwards
+Direction = Literal["n", "ne", "e", "se", "s", "sw", "w", "nw"]  # a point of the compass
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)  # the eight points of the compass, clockwise from the north
 
 
 def sobel(*, axis: Axis = "x") -> Float[Array, "3 3"]:

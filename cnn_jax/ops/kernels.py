@@ -47,6 +47,7 @@ FAMILIES: dict[str, dict[str, Callable[..., Array]]] = {
     "Robinson compass": {f"robinson_{d}": partial(robinson, direction=d) for d in DIRECTIONS},
     "Emboss": {f"emboss_{d}": partial(emboss, direction=d) for d in DIRECTIONS},
 }
+# Every hand-designed kernel by name, whatever its family.
 KERNELS: dict[str, Callable[..., Array]] = {name: kernel for family in FAMILIES.values() for name, kernel in family.items()}
 
 

@@ -9,9 +9,9 @@ from jaxtyping import Array, Shaped
 from cnn_jax.errors import nearest
 from cnn_jax.ops.arguments import check_array, check_word, is_several, is_whole
 
-PerAxis = int | Sequence[int]
-Padding = str | int | Sequence[int | tuple[int, int]]
-Border = Literal["zeros", "reflect", "replicate", "circular"]
+PerAxis = int | Sequence[int]  # one number for all spatial axes, or one for each
+Padding = str | int | Sequence[int | tuple[int, int]]  # what `explicit_padding` takes
+Border = Literal["zeros", "reflect", "replicate", "circular"]  # what stands beyond an image's edge
 
 # torch's names -> jnp.pad's.
 BORDERS = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}

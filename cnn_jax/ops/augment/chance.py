@@ -11,8 +11,8 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Shaped
 from cnn_jax.ops.arguments import check_array, is_number, is_several, is_whole
 from cnn_jax.ops.random import example_keys
 
-Number = float | int
-Scalar = Number | Float[Array, ""]
+Number = float | int  # a plain number, as a setting holds
+Scalar = Number | Float[Array, ""]  # a number, plain or traced
 
 
 def each(

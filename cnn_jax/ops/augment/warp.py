@@ -20,8 +20,8 @@ from cnn_jax.ops.augment.chance import Scalar, check_between, check_images, chec
 from cnn_jax.ops.padding import Border
 from cnn_jax.ops.precision import as_floats
 
-Interpolation = Literal["bilinear", "nearest"]
-Fill = float | tuple[float, ...]
+Interpolation = Literal["bilinear", "nearest"]  # how values between pixels are read
+Fill = float | tuple[float, ...]  # what lies beyond the border: one value, or one a channel
 
 _ORDERS = {"nearest": 0, "bilinear": 1}
 _BORDERS = {"zeros": "constant", "replicate": "nearest", "reflect": "mirror", "circular": "wrap"}
