@@ -250,6 +250,7 @@ def _reverse(eqn, seen, shape) -> Field:
     return Field(tuple(axes), seen[0].fixed, seen[0].origin or seen[0])
 
 
+# What an operation's output sees, by the name of its primitive: (what its inputs see, its parameters) -> what it sees.
 RULES: dict[str, Callable[..., Field]] = {
     "conv_general_dilated": _conv,
     "dot_general": _dot,

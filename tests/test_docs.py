@@ -36,14 +36,10 @@ def test_the_index_leaves_out_no_name_that_can_be_imported():
                 assert name.startswith("_") or not defined or f"| `{name}` |" in found[relative.as_posix()], f"{dotted}.{name}"
 
 
-# Values whose purpose is still to be written. RULES: what each operation's output sees; its comment belongs in field_rules.py.
-UNEXPLAINED = {"RULES"}
-
-
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "cnn_jax").rglob("*.py")), ids=lambda p: p.stem)
 def test_every_public_name_has_a_purpose(path):
     for name, text in INDEX["public"](path):
-        assert len(text) >= 5 or name in UNEXPLAINED, f"{name} of {path.stem} does not say what it is for, above, behind or below it"
+        assert len(text) >= 5, f"{name} of {path.stem} does not say what it is for, above, behind or below it"
         assert not re.fullmatch(r"`[^`]*`", text), f"{name} of {path.stem} shows code instead of a purpose"
 
 
