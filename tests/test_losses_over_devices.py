@@ -1,59 +1,36 @@
-"""Losses on embeddings over 1, 2, 4 and 8 devices, under jit and pmap: loss and gradient are those of one device.
+"""Losses that compare examples, over several devices, under jit and pmap: loss and gradients, by learned weights too, are one device's."""
 
-In a process of its own, since the suite's has four devices.
-"""
-
+import os
 import subprocess
 import sys
 
+import pytest
+
+from cnn_jax.options import reads
+from cnn_jax.registry import LOSSES, MINERS
 from tests.runs import REPOSITORY
 
-PROGRAM = """
-import jax
-jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_disable_most_optimizations", True)
-import inspect
-import jax.numpy as jnp
-import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from cnn_jax.losses.reduction import masked_mean
-from cnn_jax.options import reads
-from cnn_jax.registry import LOSSES
-from cnn_jax.step import gather
-
-draw = np.random.default_rng(0)
-x, labels, where = jnp.array(draw.normal(size=(16, 4))), jnp.array(draw.integers(0, 4, 16)), jnp.array(draw.random(16) < 0.8)
-checked = 0
-for name, function in LOSSES.items():
-    if reads(function) != "embeddings" or inspect.isclass(function):
-        continue
-
-    def mean(x, labels, where, axis_name=None):
-        x, labels, where = gather((x, labels, where), axis_name)
-        return masked_mean(function(x, labels, where=where), where)
-
-    one = jax.jit(jax.value_and_grad(mean))(x, labels, where)
-    results = []
-    for n in (2, 4, 8) if name in ("triplet_batch_all", "supervised_contrastive") else (8,):
-        split = NamedSharding(jax.make_mesh((n,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:n]), PartitionSpec("data"))
-        results.append(jax.jit(jax.value_and_grad(mean), in_shardings=(split,) * 3)(x, labels, where))
-        if name in ("triplet_batch_all", "supervised_contrastive", "smooth_ap"):
-            def on_one(x, labels, where):
-                value, gradient = jax.value_and_grad(lambda x: mean(x, labels, where, "data"))(x)
-                return value, gradient / n  # the gather's transpose has summed what n devices hold alike
-            shards = [a.reshape(n, -1, *a.shape[1:]) for a in (x, labels, where)]
-            value, gradient = jax.pmap(on_one, "data", devices=jax.devices()[:n])(*shards)
-            results.append((value[0], gradient.reshape(x.shape)))
-    for value, gradient in results:
-        np.testing.assert_allclose(value, one[0], rtol=1e-9, atol=1e-12, err_msg=name)
-        np.testing.assert_allclose(gradient, one[1], rtol=1e-7, atol=1e-10, err_msg=name)
-    checked += 1
-print("checked", checked)
-"""
+# A loss of logits or distances is a value for each example alone.
+COMPARING = {name for name, loss in LOSSES.items() if reads(loss) in ("embeddings", "scores")}
 
 
-def test_the_number_of_devices_changes_no_loss():
-    result = subprocess.run([sys.executable, "-c", PROGRAM], cwd=REPOSITORY, capture_output=True, text=True, timeout=500, check=False)
+def compared(*arguments):
+    """What the program has compared: {(loss, way, number of devices)}."""
+    command = [sys.executable, "-m", "tests.losses_over_devices", *arguments]
+    env = os.environ | {"JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=3000, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
-    assert int(result.stdout.split()[-1]) >= 20
+    return {tuple(line.split("\t")) for line in result.stdout.splitlines()}
+
+
+@pytest.mark.parametrize("few", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_number_of_devices_changes_no_loss(few):
+    """Each under jit and under pmap; `make slow` on 1, 2, 4 and 8 devices each, otherwise on 2, 4 or 8 in turn."""
+    found = compared("--few") if few else compared()
+    names = {name for name, _, _ in found}
+    assert names >= COMPARING
+    assert sum("mined by" in name for name in names) == len(MINERS)
+    for way in ("under_jit", "under_pmap"):
+        sizes = {name: {int(num) for other, how, num in found if (other, how) == (name, way)} for name in names}
+        assert set.union(*sizes.values()) >= {2, 4, 8}
+        assert all(sizes.values()) if few else all(s == {1, 2, 4, 8} for s in sizes.values())
