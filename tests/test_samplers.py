@@ -153,7 +153,7 @@ def test_a_decoded_source_keeps_only_its_classes():
 
 @pytest.mark.parametrize("name", ["stanford_online_products"])
 def test_catalogue_retrieval_data_read_through_the_same_path(name):
-    """On TFDS's mock data. Those split by class read all labels first, which mock data without TensorFlow cannot do."""
+    """On TFDS's mock data. Those split by class are in `test_unseen_classes.py`."""
     dataset = DATASETS[name]()
     with tfds.testing.mock_data(num_examples=5):
         source = dataset.open("train")
