@@ -1,5 +1,7 @@
 """Losses that are stated over lists of pairs: oracles of a whole batch made of them, and batches with references and a miner."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,21 +33,35 @@ def mined_case(b=7, n=5, seed=5):
 
 def assert_equals_when_mined(loss_fn, oracle, **options):
     """Value and gradient with further references, and a miner that drops pairs and repeats others. Needs float64."""
-    x, labels, where, counts = mined_case()
-    b = len(counts)
-    positives, negatives = ([(i, j) for i, j in listed if i < b for _ in range(counts[i, j])] for listed in pairs(labels, where))
+    counts = mined_case()[3]
 
     def miner(comparison):
         return comparison._replace(positives=comparison.positives * counts, negatives=comparison.negatives * counts)
 
+    _assert_equals_with_references(partial(loss_fn, miner=miner), oracle, counts, **options)
+
+
+def assert_equals_when_compared_with_others(loss_fn, oracle, **options):
+    """Value and gradient with further references. Needs float64."""
+    _assert_equals_with_references(loss_fn, oracle, np.ones_like(mined_case()[3]), **options)
+
+
+def _assert_equals_with_references(loss_fn, oracle, counts, **options):
+    x, labels, where, _ = mined_case()
+    b = len(counts)
+    positives, negatives = ([(i, j) for i, j in listed if i < b for _ in range(counts[i, j])] for listed in pairs(labels, where))
+    garbage = np.where(where[:, None], x, np.nan)
+
     def batch_mean(anchors):
-        references = References(jnp.array(x[b:]), jnp.array(labels[b:]), jnp.array(where[b:]))
+        references = References(jnp.array(garbage[b:]), jnp.array(labels[b:]), jnp.array(where[b:]))
         batch = jnp.array(labels[:b]), jnp.array(where[:b])
-        losses = loss_fn(anchors, batch[0], where=batch[1], references=references, miner=miner, **options)
+        losses = loss_fn(anchors, batch[0], where=batch[1], references=references, **options)
         return masked_mean(losses, batch[1])
 
-    value, gradient = jax.jit(jax.value_and_grad(batch_mean))(jnp.array(x[:b]))
-    np.testing.assert_allclose(value, oracle(x, positives, negatives, where[:b], **options), rtol=1e-8)
+    value, gradient = jax.jit(jax.value_and_grad(batch_mean))(jnp.array(garbage[:b]))
+    expected = oracle(x, positives, negatives, where[:b], **options)
+    assert expected > 0
+    np.testing.assert_allclose(value, expected, rtol=1e-8)
     for direction in np.random.default_rng(0).normal(size=(4, *gradient.shape)):
         step = np.pad(1e-6 * direction, [(0, len(x) - b), (0, 0)])
         up, down = (oracle(moved, positives, negatives, where[:b], **options) for moved in (x + step, x - step))

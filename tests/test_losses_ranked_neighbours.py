@@ -1,5 +1,6 @@
 """Losses that rank or weigh an anchor's neighbours, against loops: margin loss, average precisions, ranked list, NCA."""
 
+import itertools
 from functools import partial
 
 import jax
@@ -12,29 +13,30 @@ from cnn_jax.losses.comparison import Comparison, compare
 from cnn_jax.losses.margin_loss import margin_around, margin_loss
 from cnn_jax.losses.nca import nca
 from cnn_jax.losses.ranked_list import ranked_list
-from tests.embedding_cases import assert_equals_batch_oracle, cosines, euclidean, make_case, mean, pairs, triplets
+from tests.embedding_cases import assert_equals_batch_oracle, cosines, euclidean, make_case, mean
+from tests.mined_cases import assert_equals_when_mined, over_pairs
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 
 
-def neighbours(labels, where):
+def neighbours(positives, negatives, where):
     """For each anchor that counts: (anchor, positives, negatives)."""
-    positives, negatives = pairs(labels, where)
     for a in np.flatnonzero(where):
         yield a, [p for b, p in positives if a == b], [n for b, n in negatives if a == b]
 
 
-def margin_oracle(x, labels, where, margin=0.2, beta=1.2):
+def margin_oracle(x, all_positives, all_negatives, where, margin=0.2, beta=1.2):
     d, terms = euclidean(x), []
-    for a, p, n in triplets(labels, where):
+    for a, positives, negatives in neighbours(all_positives, all_negatives, where):
         boundary = beta[a] if np.ndim(beta) else beta
-        terms += [max(0, d[a, p] - boundary + margin), max(0, boundary - d[a, n] + margin)]
+        for p, n in itertools.product(positives, negatives):
+            terms += [max(0, d[a, p] - boundary + margin), max(0, boundary - d[a, n] + margin)]
     return mean([v for v in terms if v > 0])
 
 
-def fast_ap_oracle(x, labels, where, num_bins=10):
+def fast_ap_oracle(x, all_positives, all_negatives, where, num_bins=10):
     squares, losses = 2 - 2 * cosines(x), []
-    for a, positives, negatives in neighbours(labels, where):
+    for a, positives, negatives in neighbours(all_positives, all_negatives, where):
         total = nearer = all_nearer = 0
         for centre in np.arange(num_bins + 1) * 4 / num_bins:
             pulses = [sum(max(0, 1 - abs(squares[a, j] - centre) * num_bins / 4) for j in kind) for kind in (positives, negatives)]
@@ -45,39 +47,42 @@ def fast_ap_oracle(x, labels, where, num_bins=10):
     return mean(losses)
 
 
-def smooth_ap_oracle(x, labels, where, temperature=0.01):
+def smooth_ap_oracle(x, all_positives, all_negatives, where, temperature=0.01):
     s, losses = cosines(x), []
-    for a, positives, negatives in neighbours(labels, where):
+    for a, positives, negatives in neighbours(all_positives, all_negatives, where):
         if not positives:
             continue
         positives = [a, *positives]
 
-        def rank(p, among, a=a):
-            return 1 + sum(1 / (1 + np.exp(-(s[a, j] - s[a, p]) / temperature)) for j in among if j != p)
+        def rank(place, among, a=a):  # a positive that is listed twice is two
+            p = among[place]
+            return 1 + sum(1 / (1 + np.exp(-(s[a, j] - s[a, p]) / temperature)) for k, j in enumerate(among) if k != place)
 
-        losses.append(1 - mean([rank(p, positives) / rank(p, positives + negatives) for p in positives]))
+        losses.append(1 - mean([rank(k, positives) / rank(k, positives + negatives) for k in range(len(positives))]))
     return mean(losses)
 
 
-def ranked_list_oracle(x, labels, where, margin=0.4, alpha=1.2, positive_temperature=0.0, negative_temperature=10.0, imbalance=0.5):
+def ranked_list_oracle(
+    x, all_positives, all_negatives, where, margin=0.4, alpha=1.2, positive_temperature=0.0, negative_temperature=10.0, imbalance=0.5
+):
     def weighed(violations, temperature):
         violations = np.array([v for v in violations if v > 0])
         weights = np.exp(temperature * violations)
         return (weights * violations).sum() / weights.sum() if len(violations) else 0
 
     d, losses = euclidean(x), []
-    for a, positives, negatives in neighbours(labels, where):
+    for a, positives, negatives in neighbours(all_positives, all_negatives, where):
         drawn = weighed([d[a, p] - (alpha - margin) for p in positives], positive_temperature)
         losses.append((1 - imbalance) * drawn + imbalance * weighed([alpha - d[a, n] for n in negatives], negative_temperature))
     return mean(losses)
 
 
-def nca_oracle(x, labels, where, scale=1.0):
+def nca_oracle(x, all_positives, all_negatives, where, scale=1.0):
     d = euclidean(x) ** 2
     return mean(
         [
             -np.log(sum(np.exp(-scale * d[a, p]) for p in positives) / sum(np.exp(-scale * d[a, j]) for j in positives + negatives))
-            for a, positives, negatives in neighbours(labels, where)
+            for a, positives, negatives in neighbours(all_positives, all_negatives, where)
             if positives
         ]
     )
@@ -100,7 +105,21 @@ def nca_oracle(x, labels, where, scale=1.0):
     ids=lambda v: getattr(v, "__name__", ""),
 )
 def test_against_loops(loss_fn, oracle, options):
-    assert_equals_batch_oracle(loss_fn, oracle, **options)
+    assert_equals_batch_oracle(loss_fn, over_pairs(oracle), **options)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "oracle", "options"),
+    [
+        (margin_loss, margin_oracle, {"margin": 0.5, "beta": 1.6}),
+        (fast_ap, fast_ap_oracle, {"num_bins": 7}),
+        (smooth_ap, smooth_ap_oracle, {"temperature": 0.2}),
+        (ranked_list, ranked_list_oracle, {"margin": 0.7, "alpha": 2.0, "positive_temperature": 3.0, "imbalance": 0.3}),
+        (nca, nca_oracle, {"scale": 0.3}),
+    ],
+)
+def test_mined(loss_fn, oracle, options):
+    assert_equals_when_mined(loss_fn, oracle, **options)
 
 
 @pytest.mark.parametrize("loss_fn", [margin_loss, fast_ap, partial(smooth_ap, temperature=0.1), ranked_list, nca])
@@ -129,9 +148,9 @@ def test_a_boundary_for_each_anchor():
     x, labels, where = make_case("random")
     beta = np.linspace(0.4, 1.9, 9)
     value, slopes = jax.value_and_grad(lambda b: margin_around(compare(jnp.array(x), jnp.array(labels), None), b).mean())(jnp.array(beta))
-    np.testing.assert_allclose(value, margin_oracle(x, labels, where, beta=beta), rtol=1e-9)
+    np.testing.assert_allclose(value, over_pairs(margin_oracle)(x, labels, where, beta=beta), rtol=1e-9)
     for i, step in enumerate(np.eye(9) * 1e-6):
-        up, down = (margin_oracle(x, labels, where, beta=beta + s) for s in (step, -step))
+        up, down = (over_pairs(margin_oracle)(x, labels, where, beta=beta + s) for s in (step, -step))
         np.testing.assert_allclose(slopes[i], (up - down) / 2e-6, rtol=1e-6, atol=1e-9)
 
 
