@@ -9,22 +9,24 @@ from cnn_jax.losses.learned_margin import LearnedMargin
 from cnn_jax.losses.margin_loss import margin_loss
 from tests.embedding_cases import euclidean, make_case, triplets
 from tests.learned_loss_cases import NUM_CLASSES, assert_equals_learned_oracle
+from tests.mined_cases import assert_equals_when_mined, mined_case
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 
 
-def oracle(margin, regularisation):
-    def mean_loss(x, labels, where, beta):
-        d, total, count = euclidean(x), 0.0, 0
-        for a, p, n in triplets(labels, where):
-            own = beta[labels[a]] if len(beta) > 1 else beta[0]
-            terms = [max(0, d[a, p] - own + margin), max(0, own - d[a, n] + margin)]
-            total += sum(terms) + (regularisation * own if len(beta) > 1 else 0)
-            count += sum(term > 0 for term in terms)
-        once = regularisation * beta[0] if len(beta) == 1 and triplets(labels, where) else 0.0
-        return (total / count if count else 0.0) + once
+def of_triplets(d, listed, labels, beta, margin, regularisation):
+    total, count = 0.0, 0
+    for a, p, n in listed:
+        own = beta[labels[a]] if len(beta) > 1 else beta[0]
+        terms = [max(0, d[a, p] - own + margin), max(0, own - d[a, n] + margin)]
+        total += sum(terms) + (regularisation * own if len(beta) > 1 else 0)
+        count += sum(term > 0 for term in terms)
+    once = regularisation * beta[0] if len(beta) == 1 and listed else 0.0
+    return (total / count if count else 0.0) + once
 
-    return mean_loss
+
+def oracle(margin, regularisation):
+    return lambda x, labels, where, beta: of_triplets(euclidean(x), triplets(labels, where), labels, beta, margin, regularisation)
 
 
 @pytest.mark.parametrize(("margin", "regularisation"), [(0.2, 0.0), (0.5, 0.3)])
@@ -33,6 +35,21 @@ def test_learned_margin(betas, margin, regularisation):
     beta = np.random.default_rng(4).uniform(0.7, 1.9, NUM_CLASSES if betas == "class" else 1)
     loss = LearnedMargin(NUM_CLASSES, betas=betas, margin=margin, regularisation=regularisation)
     assert_equals_learned_oracle(loss, "beta", beta, oracle(margin, regularisation), without_derivative=("zeros", "duplicates"))
+
+
+@pytest.mark.parametrize("betas", ["class", "one"])
+def test_mined(betas):
+    beta, labels = np.random.default_rng(4).uniform(0.9, 2.5, 3 if betas == "class" else 1), mined_case()[1]
+
+    def loss(x, labels, *, where, references, miner):
+        module = LearnedMargin(3, betas=betas, margin=0.5, regularisation=0.3, miner=miner)
+        return module.apply({"params": {"beta": jnp.array(beta)}}, x, labels, where=where, references=references)
+
+    def mined_oracle(x, positives, negatives, where):
+        listed = [(a, p, n) for a, p in positives for b, n in negatives if a == b]
+        return of_triplets(euclidean(x), listed, labels, beta, margin=0.5, regularisation=0.3)
+
+    assert_equals_when_mined(loss, mined_oracle)
 
 
 @pytest.mark.parametrize("betas", ["class", "one"])

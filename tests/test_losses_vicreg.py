@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from cnn_jax.losses.vicreg import vicreg, vicreg_by_label
-from tests.embedding_cases import assert_equals_batch_oracle, mean, pairs
+from tests.embedding_cases import assert_equals_batch_oracle, mean
+from tests.mined_cases import assert_equals_when_mined, over_pairs
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 
@@ -35,9 +36,9 @@ def views_oracle(x, labels, where, invariance=25.0, variance=25.0, covariance=1.
     return invariance * agreement + sum(spread(z, variance, covariance, epsilon) for z in (first, second))
 
 
-def label_oracle(x, labels, where, invariance=25.0, variance=25.0, covariance=1.0, epsilon=1e-4):
-    agreement = mean([np.square(x[i] - x[j]).mean() for i, j in pairs(labels, where)[0]])
-    return invariance * agreement + 2 * spread(x[where], variance, covariance, epsilon)
+def label_oracle(x, positives, negatives, where, invariance=25.0, variance=25.0, covariance=1.0, epsilon=1e-4):
+    agreement = mean([np.square(x[i] - x[j]).mean() for i, j in positives])
+    return invariance * agreement + 2 * spread(x[: len(where)][where], variance, covariance, epsilon)
 
 
 def of_views(x, labels, *, where=None, **options):
@@ -48,9 +49,14 @@ OPTIONS = [{}, {"invariance": 2.0, "variance": 5.0, "covariance": 3.0, "epsilon"
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize(("loss_fn", "oracle"), [(of_views, views_oracle), (vicreg_by_label, label_oracle)])
+@pytest.mark.parametrize(("loss_fn", "oracle"), [(of_views, views_oracle), (vicreg_by_label, over_pairs(label_oracle))])
 def test_against_loops(loss_fn, oracle, options):
     assert_equals_batch_oracle(loss_fn, oracle, without_derivative=[], **options)
+
+
+def test_views_among_others_by_label():
+    """The spread stays that of the batch."""
+    assert_equals_when_mined(vicreg_by_label, label_oracle, **OPTIONS[1])
 
 
 @pytest.mark.parametrize("num", [0, 1])
