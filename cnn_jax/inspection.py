@@ -62,7 +62,8 @@ def survey(model: nn.Module, input_shape: tuple[int, ...], *, layer: str | None 
     ('conv2', 61706)
     """
     layers = anatomy(model, input_shape)
-    windowed = ", ".join(x.path for x in layers if x.field)
+    drawn = feature_names(model, input_shape)
+    windowed = ", ".join(x.path for x in layers if x.field and x.path in drawn)
     totals = _totals(model, input_shape, layers)
     if layer is None and not windowed:
         return Survey(layers, totals, None, ())
@@ -74,6 +75,8 @@ def survey(model: nn.Module, input_shape: tuple[int, ...], *, layer: str | None 
     if len(along) != len(input_shape) - 1:
         choice = f"Choose one of {windowed}" if windowed else "No other has any; leave --layer out"
         raise UserError(f"--layer={layer} has no spatial axes left. {choice}.")
+    if layer not in drawn:
+        raise UserError(f"--layer={layer} is a function, not a layer: its field is in the table, and not drawn. Choose one of {windowed}.")
     return Survey(layers, totals, layer, along)
 
 

@@ -53,6 +53,7 @@ SCALAR = {
     "gelu": lambda x: x * math.erfc(-x / math.sqrt(2)) / 2,
     "gelu_tanh": lambda x: 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))),
     "silu": lambda x: x * sigmoid(x),
+    "swish": lambda x: x * sigmoid(x),
     "mish": lambda x: x * tanh(softplus(x)),
     "hard_sigmoid": hard_sigmoid,
     "hard_swish": lambda x: x * hard_sigmoid(x),

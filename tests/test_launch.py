@@ -181,6 +181,7 @@ MISTAKES = {
     "empty parallel mode": ([T, "--parallel="], "Unknown --parallel ''. Known: jit, pmap"),
     "empty model": ([INSPECT, "--model="], "Unknown --model ''. Known: lenet5"),
     "empty input": ([INSPECT, BARE, "--input="], "--input= is empty. .*default 224x224x3"),
+    "layer that is a function": ([INSPECT, "--model=lenet5_modern", "--input=28x28x1", "--layer=max_pool_1"], "Choose one of conv1, conv2"),
     "empty layer": ([INSPECT, BARE, "--layer="], "--layer= is empty. .*default the last"),
     "empty output": ([KERNELS, "--output="], "--output= is empty. .*Default in runs/"),
     "empty image": ([KERNELS, "--image="], "--image= is empty. .*picture by name, or a file"),

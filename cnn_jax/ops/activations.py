@@ -218,7 +218,7 @@ ACTIVATIONS: dict[str, Callable[..., jax.Array]] = {
         identity, sigmoid, tanh, scaled_tanh, relu, relu6, leaky_relu, elu, selu, celu, gelu, gelu_tanh, silu, mish,
         hard_sigmoid, hard_swish, hard_tanh, softplus, softsign, log_sigmoid, softmax, softmin, log_softmax,
     )
-}  # fmt: skip
+} | {"swish": silu}  # fmt: skip
 
 
 def named_activation(name: str) -> Callable[[jax.Array], jax.Array]:
