@@ -110,7 +110,7 @@ def check(name, x, seed, *, rtol=1e-12, **options):
 
 def test_the_oracles_cover_the_registry():
     assert set(ACTIVATIONS) == {*SCALAR, *VECTOR}
-    assert all(function.__name__ == name for name, function in ACTIVATIONS.items())
+    assert {name: f.__name__ for name, f in ACTIVATIONS.items() if f.__name__ != name} == {"swish": "silu"}
 
 
 @pytest.mark.usefixtures("float64")
