@@ -19,7 +19,7 @@ EXPERIMENT = Experiment(
         expected=Expected(metric="map_at_r", low=0.65),
     ),
     model=Spec("resnet8", stage_sizes=(1, 1), width=32, pooling="flatten"),
-    dataset=Spec("digits_unseen", symmetries=8),  # five classes alone overfit: MAP@R 0.37
+    dataset=Spec("digits_unseen", symmetries=8),  # five classes alone overfit: MAP@R 0.40
     sampler=Spec("classes_by_images", num_images=4),
     augment=(Spec("random_affine", degrees=15.0, translate=(0.12, 0.12), scale=(0.8, 1.2), shear=(10.0, 0.0)),),
     loss=Spec("contrastive", positive_margin=0.0, negative_margin=0.7),
