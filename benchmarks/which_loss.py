@@ -26,6 +26,7 @@ from experiments import EXPERIMENTS
 SEEDS = (0, 1, 2)
 SAME = ("num_steps=150", "eval_every=150", "schedule.warmup_steps=30")
 CLASSES = ("sampler=classes_by_images", "sampler.num_images=12")
+FREE = ("embedding_length=free", "clip_norm=1")
 FEW = ("batch_size=20", "sampler.num_images=2")
 ROWS: list[tuple[str, tuple[str, ...]]] = [
     ("triplet_batch_all", ("loss.margin=0.2",)),
@@ -63,8 +64,9 @@ ROWS: list[tuple[str, tuple[str, ...]]] = [
     ("circle", ()),
     ("lifted_structure", ()),
     ("generalised_lifted_structure", ()),
-    ("n_pairs", ("embedding_length=free",)),
-    ("n_pairs, two of a class", ("embedding_length=free", *FEW)),
+    ("n_pairs", ()),
+    ("n_pairs, free", FREE),
+    ("n_pairs, two of a class", (*FREE, *FEW)),
     ("angular", ()),
     ("tuplet_margin", ()),
     ("fast_ap", ()),
@@ -72,7 +74,8 @@ ROWS: list[tuple[str, tuple[str, ...]]] = [
     ("smooth_ap, four of a class", ("batch_size=40", "sampler.num_images=4")),
     ("ranked_list", ()),
     ("nca", ()),
-    ("vicreg_by_label", ("embedding_length=free",)),
+    ("vicreg_by_label", ()),
+    ("vicreg_by_label, free", FREE),
     ("normalised_softmax", ("sampler=shuffled",)),
     ("arcface", ("sampler=shuffled",)),
     ("cosface", ("sampler=shuffled",)),
