@@ -1,7 +1,7 @@
-"""Compares every loss on embeddings that PyTorch Metric Learning has too: values, gradients, time of both, peak memory of both.
+"""Compares what PyTorch Metric Learning has too: losses on embeddings, miners, memory, retrieval: values, gradients, time, peak memory.
 
     python -m benchmarks.against_pml             all, and writes docs/against_pml.md
-    python -m benchmarks.against_pml nt_xent     the rows with this in their name, and writes nothing
+    python -m benchmarks.against_pml nt_xent     the losses with this in their name, and writes nothing
 
 Needs requirements-bench.txt. Ends with status 1 if a difference is above tolerance and not explained by name in metric_pairs.py.
 """
@@ -20,11 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+from benchmarks import pml_retrieval
 from benchmarks.hardware import hardware, memory_of
 from benchmarks.metric_pairs import EXPLAINED, LEARNED, PAIRS, WITHOUT, our_mean, their_mean
 from cnn_jax.ops.distance import unit_length
 
 PAGE = Path(__file__).parent.parent / "docs" / "against_pml.md"
+RETRIEVAL = "retrieval"  # beside the names of losses
 TOLERANCE = 1e-5  # in double precision
 # Time and memory: a batch as one trains with.
 BATCH, CLASSES, FEATURES, REPEATS = 256, 32, 128, 15
@@ -129,6 +131,8 @@ def seconds(name: str) -> tuple[float, float]:
 
 def peak(name: str, who: str) -> int:
     """Returns the bytes that value and gradient of a batch take at most, having been compiled, and run on a small one, before."""
+    if name == RETRIEVAL:
+        return pml_retrieval.peak(who)
     x, y = batch(BATCH, CLASSES, FEATURES, 0, even=True)
     if who == "ours":
         numbers = jnp.array(x, jnp.float32), jnp.array(y, jnp.int32)
@@ -158,11 +162,11 @@ def row(name: str) -> dict:
     }  # fmt: skip
 
 
-def page(rows: list[dict]) -> str:
-    """Returns the table as Markdown, with machine, versions and explanations."""
+def page(rows: list[dict], retrieval: list[str]) -> str:
+    """Returns the tables as Markdown, with machine, versions and explanations."""
     versions = ", ".join(f"{p} {version(p)}" for p in ("jax", "torch", "pytorch-metric-learning"))
     lines = [
-        "# Losses on embeddings against PyTorch Metric Learning",
+        "# Metric learning against PyTorch Metric Learning",
         "",
         f"`python -m benchmarks.against_pml`, {hardware()}, {versions}, {datetime.date.today()}.",
         "",
@@ -183,7 +187,7 @@ def page(rows: list[dict]) -> str:
         )
     notes = [f"{i}. {EXPLAINED[name]}" for i, name in enumerate(notes, 1)]
     without = ["Not compared:", "", *(f"- `{name}`: {reason}" for name, reason in WITHOUT.items())]
-    return "\n".join([*lines, "", *notes, "", *without, ""])
+    return "\n".join([*lines, "", *notes, "", *without, "", *retrieval, ""])
 
 
 def main(arguments: list[str]) -> int:
@@ -206,7 +210,9 @@ def main(arguments: list[str]) -> int:
             flush=True,
         )
     if not arguments:
-        PAGE.write_text(page(rows))
+        figures = [function(*pml_retrieval.embeddings()) for function in pml_retrieval.WHO.values()]
+        times, peaks = pml_retrieval.seconds(), [measured_peak(RETRIEVAL, who) for who in pml_retrieval.WHO]
+        PAGE.write_text(page(rows, pml_retrieval.section(times, peaks, figures)))
         print(f"wrote {PAGE}")
     return int(any(r["failed"] for r in rows))
 

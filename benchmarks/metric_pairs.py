@@ -16,6 +16,7 @@ from cnn_jax.losses import (
     info_nce,
     lifted_structure,
     margin_loss,
+    memory,
     multi_similarity,
     n_pairs,
     nca,
@@ -61,6 +62,24 @@ class TwoViews(torch.nn.Module):
         """Returns the loss; labels are not read."""
         first, second = torch.nn.functional.normalize(embeddings)[: len(embeddings) // 2 * 2].chunk(2)
         return losses.VICRegLoss()(first, ref_emb=second)
+
+
+class Remembered(torch.nn.Module):
+    """Theirs of the second half of a batch, with the first half in a memory."""
+
+    def forward(self, embeddings, labels):
+        """Returns the loss of the second half."""
+        half = len(embeddings) // 2
+        loss_fn = losses.CrossBatchMemory(losses.SupConLoss(), embeddings.shape[1], memory_size=len(embeddings))
+        loss_fn(embeddings[:half].detach(), labels[:half])
+        return loss_fn(embeddings[half:], labels[half:])
+
+
+def remembered(embeddings, labels):
+    """Ours of the second half of a batch, with the first half in a memory."""
+    half, e = len(labels) // 2, embeddings.shape[1]
+    held = memory.enqueue(memory.init_memory(len(labels), e, embeddings.dtype), embeddings[:half], labels[:half])
+    return info_nce.supervised_contrastive(embeddings[half:], labels[half:], references=held.references)
 
 
 PAIRS: dict[str, Pair] = {
@@ -111,6 +130,16 @@ PAIRS: dict[str, Pair] = {
     "contrastive, pair_margin": Pair(
         partial(contrastive.contrastive, miner=our_miners.pair_margin), losses.ContrastiveLoss, miners.PairMarginMiner
     ),
+    "contrastive, batch_hard": Pair(
+        partial(contrastive.contrastive, miner=our_miners.batch_hard), losses.ContrastiveLoss, miners.BatchHardMiner
+    ),
+    "contrastive, easy_positive": Pair(
+        partial(contrastive.contrastive, miner=our_miners.easy_positive), losses.ContrastiveLoss, miners.BatchEasyHardMiner
+    ),
+    "contrastive, angular": Pair(
+        partial(contrastive.contrastive, miner=our_miners.angular), losses.ContrastiveLoss, miners.AngularMiner
+    ),
+    "supervised_contrastive, memory": Pair(remembered, Remembered),
 }
 
 LEARNED: dict[str, LearnedPair] = {
@@ -131,6 +160,10 @@ LEARNED: dict[str, LearnedPair] = {
 EXPLAINED: dict[str, str] = {
     "angular": "Theirs does not normalise the negatives. At unit length values agree; its gradient keeps a part along each negative, "
     "which moves no point of the sphere.",
+    "supervised_contrastive, memory": "Theirs stores a batch first and compares it with the memory alone, so that it meets itself there "
+    "without a gradient; ours compares the batch with itself, both ways, and with the memory.",
+    "contrastive, angular": "Torch's pairwise distance adds 1e-6 to every difference: in one batch one of 80,249 triplets is then on the "
+    "other side of 20°.",
     "smooth_ap": "PyTorch Metric Learning 2.9 takes the number of classes for their size: the two agree where these are equal (5 × 5), and "
     "differ for 6 classes of 4. It refuses classes of unequal size; ours takes any.",
     "ranked_list": "Theirs adds 1e-5 for each example to the divisors and leaves out negatives at distance 0; ours is the published "
@@ -143,8 +176,11 @@ WITHOUT: dict[str, str] = {
     "`triplet_margin_loss` with `triplets=semi_hard`.",
     "contrastive_squared": "Hadsell's formula of 2006; theirs has no squares.",
     "vicreg_by_label": "`vicreg` with views found by label, which theirs has not.",
+    "semi_hard": "The miner: FaceNet's choice for each positive, for losses over pairs; theirs has it only for easy positives "
+    "(`contrastive, easy_positive`).",
+    "distance_weighted": "The miner: theirs draws negatives by chance; ours weighs each by how often it would be drawn.",
 }
-"""Losses on embeddings, by the names of --set loss, that PyTorch Metric Learning has no counterpart of."""
+"""Losses on embeddings and miners, by the names of --set, that PyTorch Metric Learning has no counterpart of."""
 
 
 def their_mean(pair: Pair) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

@@ -13,7 +13,8 @@ TREE = ast.parse((REPOSITORY / "benchmarks" / "metric_pairs.py").read_text())
 TABLES = {node.target.id: node.value for node in TREE.body if isinstance(node, ast.AnnAssign)}
 PAIRS, LEARNED, EXPLAINED, WITHOUT = ({key.value for key in TABLES[name].keys} for name in ("PAIRS", "LEARNED", "EXPLAINED", "WITHOUT"))
 ROWS = {}
-for line in PAGE.splitlines():
+LOSSES_SECTION, _, RETRIEVAL_SECTION = PAGE.partition("\n## Retrieval\n")
+for line in LOSSES_SECTION.splitlines():
     if line.startswith("| `"):
         name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
         ROWS[name.strip("`")] = cells
@@ -45,3 +46,11 @@ def test_each_ratio_is_that_of_the_times_beside_it():
     timed = [cells for cells in ROWS.values() if len(cells) > 3]
     for _, _, ratio, ours, theirs, *_ in timed:
         assert float(ratio.strip("*")) == pytest.approx(float(theirs.split()[0]) / float(ours.split()[0]), rel=0.2)
+
+
+def test_retrieval_figures_agree():
+    figures = [line.strip("| ").split(" | ") for line in RETRIEVAL_SECTION.splitlines() if "_" in line]
+    assert len(figures) == 5
+    for _, ours, theirs, difference in figures:
+        assert abs(float(ours) - float(theirs)) <= 1e-5
+        assert float(difference) <= 1e-5

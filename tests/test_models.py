@@ -1,6 +1,6 @@
 """Every registered model: its published size; that it learns, jit equals eager, devices do not matter, and what training changes.
 
-The smallest of each family runs for real, the others by shapes; `make models` runs them all for real.
+The smallest of each family runs for real, the others by shapes; `make models` runs them all for real, compiled as a user's are.
 """
 
 import math
@@ -20,8 +20,6 @@ from cnn_jax.step import gather
 from tests.model_sizes import FAMILIES, MACS, PUBLISHED, SIDE
 
 SMALLEST = [names[0] for names in FAMILIES.values()]
-# What takes a minute to compile, and is compiled without optimisation.
-HEAVY = ["googlenet", "inception_v3", "mobilenet_v2", "efficientnet_b0", "densenet100", "convnext_tiny"]
 EVERY = [pytest.param(name, marks=[] if name in SMALLEST else pytest.mark.slow) for name in MODELS]
 
 
@@ -40,14 +38,14 @@ def taken_out_again(name, path):
 def example(request):
     """A model's name, the model with six classes, its variables, and four images of the least sensible size."""
     name = request.param
-    jax.config.update("jax_disable_most_optimizations", name in HEAVY)
+    quickly = request.config.option.markexpr == "not slow"  # compiling is nearly all of these tests' time
+    jax.config.update("jax_disable_most_optimizations", quickly)
     model = MODELS[name](num_outputs=6)
     side = SIDE.get(name, 32)
     x = jnp.array(np.random.default_rng(0).normal(size=(4, side, side, 3)), jnp.float32)
     yield name, model, jax.jit(partial(model.init, train=False))(jax.random.key(1), x[:1]), x
     jax.config.update("jax_disable_most_optimizations", False)
-    if name not in SMALLEST or name in HEAVY:
-        jax.clear_caches()  # its programs would stay in memory, 70 networks' of them
+    jax.clear_caches()  # its programs would stay in memory, 70 networks' of them
 
 
 def training_loss(model, params, rest, x, key, axis_name=None):
