@@ -20,13 +20,14 @@ from cnn_jax.errors import UserError, unknown
 from cnn_jax.experiment import Experiment, Spec
 from cnn_jax.layers import Embedder, Scorer, Siamese
 from cnn_jax.losses.binding import WEIGHTS, bound, init_loss
+from cnn_jax.losses.two_views import as_labelled, as_two_views
 from cnn_jax.metrics.embedding_health import embedding_health
 from cnn_jax.mixing import MixFn, make_mix, unmixed
 from cnn_jax.options import options, reads
 from cnn_jax.registry import BY_FIELD, LOSSES, REPORTS, RETRIEVAL
 from cnn_jax.state import TrainState, init_state
 from cnn_jax.step import undiagnosed
-from cnn_jax.types import AugmentFn, LossFn, MetricFn, PyTree
+from cnn_jax.types import AugmentFn, LossFn, MetricFn, PyTree, ViewFn
 
 # What a loss reads -> how the model ends. Scores, embeddings and distances of pairs are wrapped around any network.
 _ENDINGS: dict[str, Callable[[nn.Module], nn.Module]] = {
@@ -54,6 +55,7 @@ class Built(NamedTuple):
     average: Callable[[PyTree, PyTree, jax.Array], PyTree]
     augment: AugmentFn
     mix: MixFn
+    view: ViewFn
     standardise: Callable[[jax.Array], jax.Array]
 
 
@@ -102,6 +104,7 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
         average=optim.no_average if experiment.ema_decay is None else optim.moving_average(experiment.ema_decay),
         augment=partial(_in_turn, augmentations),
         mix=make_mix([_call(spec, "mix") for spec in experiment.mix]) if experiment.mix else unmixed,
+        view=partial(as_two_views, num_micro=experiment.accumulate_steps) if experiment.two_views else as_labelled,
         standardise=partial(_standardise, mean=dataset.mean, std=dataset.std),
     )
     _check_fit(built)

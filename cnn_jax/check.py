@@ -3,11 +3,12 @@
 import dataclasses
 import inspect
 import typing
+from collections.abc import Callable
 from typing import Any
 
 from cnn_jax.errors import UserError, unknown
 from cnn_jax.experiment import Experiment, Spec
-from cnn_jax.options import fits, options, takes, wrong_type
+from cnn_jax.options import fits, options, reads, takes, wrong_type
 from cnn_jax.registry import BY_FIELD, LOSSES
 
 _AT_LEAST_ONE = ("batch_size", "eval_batch_size", "num_steps", "log_every", "eval_every", "accumulate_steps", "embedding_size")
@@ -116,12 +117,23 @@ def _check_loss(experiment: Experiment) -> None:
         if value and not takes(LOSSES[experiment.loss.name], argument):
             able = ", ".join(name for name, loss in LOSSES.items() if takes(loss, argument))
             raise UserError(f"{field}={value}, but the loss {experiment.loss.name} {why}. Add --set {way_out} or choose one of {able}.")
+    if experiment.two_views and not _compares(LOSSES[experiment.loss.name]):
+        able = ", ".join(name for name, loss in LOSSES.items() if _compares(loss))
+        raise UserError(
+            f"two_views=true, but the loss {experiment.loss.name} does not compare examples with each other. "
+            f"Add --set two_views=false or choose one of {able}."
+        )
     if experiment.loss_learning_rate is not None and not inspect.isclass(LOSSES[experiment.loss.name]):
         able = ", ".join(name for name, loss in LOSSES.items() if inspect.isclass(loss))
         raise UserError(
             f"loss_learning_rate={experiment.loss_learning_rate}, but the loss {experiment.loss.name} has no weights. "
             f"Add --set loss_learning_rate=none or choose one of {able}."
         )
+
+
+def _compares(loss: Callable) -> bool:
+    """Whether a loss compares a batch with itself, so that labels of the pictures need not be classes."""
+    return reads(loss) == "embeddings" and not inspect.isclass(loss)
 
 
 def _check_spec(spec: Spec, field: str) -> None:

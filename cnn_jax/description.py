@@ -108,7 +108,7 @@ def _facts(
     built = build(experiment)
     state = jax.eval_shape(partial(first_state, built))
     num_weights = sum(x.size for x in jax.tree.leaves(state.params.get(WEIGHTS, {})))
-    micro_batch = experiment.batch_size // experiment.accumulate_steps
+    micro_batch = experiment.batch_size * (1 + experiment.two_views) // experiment.accumulate_steps
     width = 2 if experiment.precision == "bfloat16" else 4
     activations = micro_batch * width * sum(math.prod(x.output_shape) for x in found)
     epochs = experiment.num_steps * experiment.batch_size / dataset.num_train
@@ -119,7 +119,8 @@ def _facts(
         ["parameters", f"{num_params:,}" + (f", and {num_weights:,} of the loss" if num_weights else "")
                        + (f", and {sum(idle.values()):,} that only training uses, of {', '.join(idle)}" if idle else "")],
         ["forward pass", f"{flops:,} FLOPs an image"],
-        ["training", f"{experiment.num_steps:,} steps of {experiment.batch_size} = {epochs:,.1f} epochs"],
+        ["training", f"{experiment.num_steps:,} steps of {experiment.batch_size} = {epochs:,.1f} epochs"
+                     + (", two views of each image, no labels" if experiment.two_views else "")],
         ["learning rate", f"up to {option(experiment.optimizer, 'optimizer', 'learning_rate'):g}"],
         ["memory of the state", num_bytes(_size(state.params)) + " parameters, " + num_bytes(_size(state.opt_state)) + " optimizer"
                                 + (f", {num_bytes(_size(state.ema))} average" if state.ema else "")

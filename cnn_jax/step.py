@@ -12,10 +12,11 @@ from jax import lax
 from cnn_jax.losses.binding import bound
 from cnn_jax.losses.memory import enqueue
 from cnn_jax.losses.reduction import masked_mean
+from cnn_jax.losses.two_views import as_labelled
 from cnn_jax.metrics.mean import Mean
 from cnn_jax.mixing import MixFn
 from cnn_jax.state import TrainState
-from cnn_jax.types import AugmentFn, Batch, LossFn, MetricFn, PyTree
+from cnn_jax.types import AugmentFn, Batch, LossFn, MetricFn, PyTree, ViewFn
 
 Measures = Mapping[str, PyTree]  # what a step measures, by name
 
@@ -40,6 +41,7 @@ def make_train_step(
     *,
     augment: AugmentFn,
     mix: MixFn,
+    view: ViewFn = as_labelled,
     standardise: Callable[[jax.Array], jax.Array],
     average: Callable[[PyTree, PyTree, jax.Array], PyTree],
     diagnose: MetricFn = undiagnosed,
@@ -59,6 +61,7 @@ def make_train_step(
       tx: updates the parameters by the gradient of the mean loss.
       augment: (key, images, axis_name=) -> images in [0, 1].
       mix: (key, images, targets, axis_name=) -> (images, targets), such as `mixing.unmixed`.
+      view: (batch, step, axis_name=) -> the batch that is augmented, such as `losses.two_views.as_two_views`.
       standardise: of images in [0, 1].
       average: (average, new, update) -> average, such as `optim.moving_average`; used where the state keeps one.
       diagnose: (outputs, targets, where=) -> further measures, made at the first and then at every tenth update only.
@@ -95,6 +98,7 @@ def make_train_step(
         return masked_mean(losses, valid), ((updates.get("batch_stats", {}), memory), measures)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Measures]:
+        batch = view(batch, state.step, axis_name=axis_name)
         augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         images = augment(augment_key, to_unit(batch["inputs"]), axis_name=axis_name)
         images, targets = mix(jax.random.fold_in(augment_key, 0), images, batch["targets"], axis_name=axis_name)

@@ -139,6 +139,7 @@ def make_step(built: Built, parallel: Parallel):
         built.tx,
         augment=built.augment,
         mix=built.mix,
+        view=built.view,
         standardise=built.standardise,
         diagnose=built.diagnose,
         average=built.average,

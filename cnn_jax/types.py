@@ -35,4 +35,10 @@ class AugmentFn(Protocol):
     def __call__(self, key: PRNGKeyArray, images: Array, *, axis_name: str | None = None) -> Array: ...
 
 
+class ViewFn(Protocol):
+    """The batch of one update before it is augmented, from that of the data: as labelled, or two views of each picture."""
+
+    def __call__(self, batch: Batch, step: Array, *, axis_name: str | None = None) -> Batch: ...
+
+
 StepFn = Callable[[PyTree, Batch], tuple[PyTree, PyTree]]  # a training step: (state, batch) -> (state, measures)

@@ -1,10 +1,58 @@
 """Self-supervision: two views of the same pictures, each picture being a class of its own."""
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Integer
 
 from cnn_jax.losses.checks import check_rows, check_same_shape
 from cnn_jax.losses.examples import hide
+from cnn_jax.ops.arguments import check_whole
+from cnn_jax.types import Batch
+
+
+def as_labelled(batch: Batch, step: Array, *, axis_name: str | None = None) -> Batch:
+    """Returns the batch as it is: one view of each picture, and its label.
+
+    >>> as_labelled({"targets": 3}, jnp.array(10))
+    {'targets': 3}
+    """
+    del step, axis_name
+    return batch
+
+
+def as_two_views(batch: Batch, step: Array, *, num_micro: int = 1, axis_name: str | None = None) -> Batch:
+    """Returns a batch that holds each example twice, before it is augmented; targets number the pictures, over all steps and devices.
+
+    So no picture shares its number with one of an earlier batch, which a memory may hold. Targets wrap around after 2³² pictures.
+
+    Args:
+      batch: arrays [b, …]; "targets" are not read.
+      step: updates before this one, int.
+      num_micro: micro-batches that hold every num_micro-th example; both views of a picture come into the same.
+      axis_name: the device axis, under pmap only.
+
+    Raises:
+      ValueError: num_micro is no whole number of at least 1, or does not divide the batch.
+
+    >>> batch = {"inputs": jnp.array([5.0, 6.0, 7.0, 8.0]), "targets": jnp.zeros(4, int), "valid": jnp.ones(4, bool)}
+    >>> as_two_views(batch, jnp.array(10), num_micro=2)["inputs"].astype(int).tolist()
+    [5, 6, 5, 6, 7, 8, 7, 8]
+    >>> as_two_views(batch, jnp.array(10))["targets"].tolist()
+    [40, 40, 41, 41, 42, 42, 43, 43]
+    """
+    check_whole("num_micro", num_micro)
+    size = len(batch["valid"])
+    if size % num_micro:
+        raise ValueError(f"num_micro={num_micro} must divide the batch of {size} examples")
+    device, devices = (0, 1) if axis_name is None else (lax.axis_index(axis_name), lax.axis_size(axis_name))
+    numbers = (step * devices + device) * size + jnp.arange(size)
+
+    def twice(x: Array) -> Array:
+        blocks = x.reshape(-1, 1, num_micro, *x.shape[1:])
+        return jnp.repeat(blocks, 2, axis=1).reshape(-1, *x.shape[1:])
+
+    return jax.tree.map(twice, {**batch, "targets": numbers})
 
 
 def two_views(
