@@ -5,6 +5,11 @@ from pathlib import Path
 PAGE = Path(__file__).parent.parent / "docs" / "metric_learning.md"
 
 
+def held(name: str) -> list[str]:
+    """Returns the lines between `<!-- name: begin -->` and `<!-- name: end -->`."""
+    return PAGE.read_text().split(f"<!-- {name}: begin -->")[1].split(f"<!-- {name}: end -->")[0].splitlines()
+
+
 def fill(name: str, lines: list[str]) -> None:
     """Puts the lines between `<!-- name: begin -->` and `<!-- name: end -->`, in place of what stood there."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
