@@ -1,7 +1,8 @@
 """Sums over an anchor's positives, one after the other: what is summed over triplets in the memory of pairs.
 
 A batch has b³ triplets but each anchor few positives. Pass r treats every anchor's r-th positive at once, as arrays [b, n], and the
-gradient's pass computes them anew, so that memory does not grow with the number of positives; time does.
+gradient's pass computes them anew, so that memory does not grow with the number of positives; time does. Differentiable once, in
+reverse mode: what is written so has no forward mode (`jax.jvp`), nor a second derivative.
 """
 
 from collections.abc import Callable
