@@ -1,6 +1,6 @@
 """Every registered model: its published size; that it learns, jit equals eager, devices do not matter, and what training changes.
 
-The smallest of each family runs for real, the others by shapes; `make models` runs them all for real, compiled as a user's are.
+The smallest of each family runs for real, the others by shapes; `make models` runs them all for real, optimised.
 """
 
 import math
