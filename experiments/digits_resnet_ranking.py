@@ -3,7 +3,7 @@
     python launch.py --experiment=digits_resnet_ranking
 
 Result: test recall@1 0.9939 ± 0.0023 (0.9917 to 0.9972), MAP@R 0.9754 ± 0.0094 (0.9629 to 0.9891; mean and standard deviation over 5
-seeds, 0 to 4; 360 test images; the pixels themselves: recall@1 0.967, MAP@R 0.517), 22 s for the whole command, on two cores of an AMD EPYC,
+seeds, 0 to 4; 360 test images; the pixels: recall@1 0.967, MAP@R 0.517), 22 s for the whole command, on two cores of an AMD EPYC,
 jax 0.10.2, Python 3.11, 2026-11-21. `make slow` repeats it.
 """
 

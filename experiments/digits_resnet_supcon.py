@@ -3,7 +3,7 @@
     python launch.py --experiment=digits_resnet_supcon
 
 Result: test recall@1 0.9972 ± 0.0028 (0.9944 to 1.0000), MAP@R 0.9941 ± 0.0030 (0.9913 to 0.9988; mean and standard deviation over 5
-seeds, 0 to 4; 360 test images; the pixels themselves: recall@1 0.967, MAP@R 0.517), 21 s for the whole command, on two cores of an AMD EPYC,
+seeds, 0 to 4; 360 test images; the pixels: recall@1 0.967, MAP@R 0.517), 21 s for the whole command, on two cores of an AMD EPYC,
 jax 0.10.2, Python 3.11, 2026-11-21. `make slow` repeats it.
 """
 
