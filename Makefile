@@ -10,7 +10,7 @@ train: $(VENV)/.installed
 
 # XLA's older generator of loops compiles the suite's thousands of programs twice as fast. Commands that tests run as a user types
 # them are compiled as a user's are.
-test models: export XLA_FLAGS = --xla_cpu_use_fusion_emitters=false
+test models: export XLA_FLAGS := $(XLA_FLAGS) --xla_cpu_use_fusion_emitters=false
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"

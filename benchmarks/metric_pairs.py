@@ -71,7 +71,8 @@ class Remembered(torch.nn.Module):
         """Returns the loss of the second half."""
         half = len(embeddings) // 2
         loss_fn = losses.CrossBatchMemory(losses.SupConLoss(), embeddings.shape[1], memory_size=len(embeddings))
-        loss_fn(embeddings[:half].detach(), labels[:half])
+        loss_fn.embedding_memory = loss_fn.embedding_memory.to(embeddings.dtype)
+        loss_fn.add_to_memory(embeddings[:half].detach(), labels[:half], half)
         return loss_fn(embeddings[half:], labels[half:])
 
 
@@ -176,8 +177,8 @@ WITHOUT: dict[str, str] = {
     "`triplet_margin_loss` with `triplets=semi_hard`.",
     "contrastive_squared": "Hadsell's formula of 2006; theirs has no squares.",
     "vicreg_by_label": "`vicreg` with views found by label, which theirs has not.",
-    "semi_hard": "The miner: FaceNet's choice for each positive, for losses over pairs; theirs has it only for easy positives "
-    "(`contrastive, easy_positive`).",
+    "semi_hard": "The miner: FaceNet's choice for each positive; theirs makes it for one positive an anchor, the nearest "
+    "(`contrastive, easy_positive`) or the farthest.",
     "distance_weighted": "The miner: theirs draws negatives by chance; ours weighs each by how often it would be drawn.",
 }
 """Losses on embeddings and miners, by the names of --set, that PyTorch Metric Learning has no counterpart of."""

@@ -3,7 +3,8 @@
     python -m benchmarks.which_loss              three seeds, and writes the table of docs/metric_learning.md
     python -m benchmarks.which_loss circle       the rows with this in their name, in place of those that the table holds
 
-Needs requirements.txt only. Same network, data, batches, updates and optimizer in every row: rows compare losses, not recipes.
+Needs requirements.txt only. Same data, updates and learning rate in every row, and the same network and batches but where a row says
+otherwise: rows compare losses, not recipes.
 """
 
 import contextlib
@@ -99,14 +100,14 @@ def changes(name: str, options: tuple[str, ...]) -> list[str]:
     return [f"loss={name.partition(',')[0]}", *SAME, *CLASSES, *options]
 
 
-def measure(name: str, experiment: str, settings: Iterable[str], seeds: Iterable[int]) -> dict:
+def measure(name: str, experiment: str, changed: Iterable[str], seeds: Iterable[int]) -> dict:
     """Returns recall@1 and MAP@R of each seed, and the median time of a whole run."""
     recalls, precisions, seconds = [], [], []
     for seed in seeds:
-        changed = override_all(EXPERIMENTS[experiment], [*settings, f"seed={seed}"])
+        seeded = override_all(EXPERIMENTS[experiment], [*changed, f"seed={seed}"])
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-            figures = train(changed, Path(folder))
+            figures = train(seeded, Path(folder))
         seconds.append(time.perf_counter() - start)
         recalls.append(figures["recall_at_1"])
         precisions.append(figures["map_at_r"])
@@ -122,24 +123,29 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
 
 
+def settings(options: Iterable[str]) -> str:
+    """Returns what is set, as the table shows it."""
+    return " ".join(f"`{option}`" for option in options)
+
+
 def shown(row: dict) -> str:
     """Returns a row of the table."""
-    return f"| {row['name']} | {' '.join(f'`{o}`' for o in row['options'])} | {spread(row['map'])} | {spread(row['recall'])} |"
+    return f"| {row['name']} | {settings(row['options'])} | {spread(row['map'])} | {spread(row['recall'])} |"
 
 
 def held_rows() -> dict[str, str]:
-    """Returns the rows of the page's table by name, those that are still asked for."""
-    names = {name for name, _ in ROWS}
-    cells = ((line.split("|")[1].strip(), line) for line in held("measured") if line.count("|") == 5)
-    return {name: line for name, line in cells if name in names}
+    """Returns the rows of the page's table by name, those that are still asked for with the same settings."""
+    asked = {(name, settings(options)) for name, options in ROWS}
+    cells = ([cell.strip() for cell in line.split("|")] + [line] for line in held("measured") if line.count("|") == 5)
+    return {name: line for _, name, options, *_, line in cells if (name, options) in asked}
 
 
 def table(rows: dict[str, str]) -> list[str]:
     """Returns the measured part of the page, best MAP@R first."""
     lines = [
         f"`python -m benchmarks.which_loss`, {len(SEEDS)} seeds ({SEEDS[0]} to {SEEDS[-1]}; mean ± standard deviation), {hardware()}, "
-        f"jax {version('jax')}, {datetime.date.today()}. Each row is `digits_resnet_supcon` with its own loss, 150 updates of 120 images, "
-        "retrieval among the 360 held-out digits. Sampler: 10 classes of 12 images, unless shuffled.",
+        f"jax {version('jax')}, {datetime.date.today()}. Each row is `digits_resnet_supcon` with its own loss and what the "
+        "row sets, 150 updates, retrieval among the 360 held-out digits. Unless set otherwise, a batch is 10 classes of 12 images.",
         "",
         "| loss, miner | set | MAP@R | recall@1 |",
         "|---|---|---:|---:|",
@@ -149,14 +155,17 @@ def table(rows: dict[str, str]) -> list[str]:
 
 def main(words: list[str]) -> int:
     """Runs the rows; returns the exit status."""
-    rows = held_rows() if words else {}
+    rows = {}
     for name, options in ROWS:
-        if words and not any(word in name for word in words):
+        if words and not any(word == name if word in dict(ROWS) else word in name for word in words):
             continue
         row = measure(name, "digits_resnet_supcon", changes(name, options), SEEDS) | {"options": options}
         rows[name] = shown(row)
         print(f"{name:34} MAP@R {spread(row['map'])}  recall@1 {spread(row['recall'])}  {row['seconds']:.0f} s a run", flush=True)
-    fill("measured", table(rows))
+    if not rows:
+        print(f"No row has {' or '.join(words)} in its name. Rows: {'; '.join(dict(ROWS))}")
+        return 1
+    fill("measured", table({**(held_rows() if words else {}), **rows}))
     return 0
 
 

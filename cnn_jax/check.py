@@ -119,9 +119,19 @@ def _check_loss(experiment: Experiment) -> None:
             raise UserError(f"{field}={value}, but the loss {experiment.loss.name} {why}. Add --set {way_out} or choose one of {able}.")
     if experiment.two_views and not _compares(LOSSES[experiment.loss.name]):
         able = ", ".join(name for name, loss in LOSSES.items() if _compares(loss))
+        why = "has weights for each class" if reads(LOSSES[experiment.loss.name]) == "embeddings" else "compares no embeddings"
         raise UserError(
-            f"two_views=true, but the loss {experiment.loss.name} does not compare examples with each other. "
+            f"two_views=true makes each image a class of its own, but the loss {experiment.loss.name} {why}. "
             f"Add --set two_views=false or choose one of {able}."
+        )
+    if experiment.two_views and experiment.sampler.name != "shuffled":
+        raise UserError(
+            f"two_views=true reads no labels, but sampler={experiment.sampler.name} makes batches by them. Add --set sampler=shuffled."
+        )
+    if experiment.two_views and not experiment.augment:
+        raise UserError(
+            "two_views=true without augmentation: both views of an image would be the same. "
+            "Add for example --set augment=random_shift,random_affine."
         )
     if experiment.loss_learning_rate is not None and not inspect.isclass(LOSSES[experiment.loss.name]):
         able = ", ".join(name for name, loss in LOSSES.items() if inspect.isclass(loss))

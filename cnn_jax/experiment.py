@@ -85,7 +85,9 @@ class Experiment:
     sampler: Spec = Spec("shuffled")  # which examples make a batch
     augment: tuple[Spec, ...] = ()
     mix: tuple[Spec, ...] = ()  # mixup, CutMix: one of them for each batch, drawn anew; training metrics count own labels
-    two_views: bool = False  # learn without labels: each image twice, augmented anew each time, as a class of its own
+    # Learn without labels: each image twice, augmented anew each time, as a class of its own. Figures of training then take images for
+    # classes; those of the test set, which pick the best checkpoint, are of the labels.
+    two_views: bool = False
     loss: Spec = Spec("softmax_cross_entropy")
     miner: tuple[Spec, ...] = ()  # none or one: which pairs a loss on embeddings reads
     memory_size: int = 0  # embeddings of earlier batches that a batch is compared with as well, in training only

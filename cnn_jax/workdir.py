@@ -18,7 +18,7 @@ from cnn_jax.experiment import Experiment, differences, from_json, to_json
 from cnn_jax.files import write_text
 
 # Settings without which a run is no longer the same one. Others may change between starts; the change is named.
-IDENTITY = ("model", "dataset", "loss", "seed", "embedding_size", "embedding_length", "memory_size")
+IDENTITY = ("model", "dataset", "loss", "seed", "embedding_size", "embedding_length", "memory_size", "two_views")
 
 
 def read_experiment(workdir: Path) -> Experiment | None:

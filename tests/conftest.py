@@ -68,7 +68,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_cache(tmp_path_factory):
-    """One compilation for all tests, also for those in processes of their own; of small programs saving takes as long as compiling."""
+    """What takes time to compile is compiled once for a worker's tests, and once for their commands; small programs are not saved."""
     folder, seconds = str(tmp_path_factory.mktemp("compiled")), 0.3
     os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": str(seconds)}
     jax.config.update("jax_compilation_cache_dir", folder)

@@ -101,5 +101,12 @@ def test_devices_and_mode_do_not_change_the_numbers(mode, num_devices):
 
 @pytest.mark.parametrize("experiment", [CLASSIFIER, override_all(TRIPLET, ["loss=arcface"])], ids=["logits", "class vectors"])
 def test_losses_of_classes_are_refused(experiment):
-    with pytest.raises(UserError, match="two_views=true, but the loss .* does not compare examples.*nt_xent"):
+    with pytest.raises(UserError, match="two_views=true.*the loss .* (has weights for each class|compares no embeddings).*nt_xent"):
         build(dataclasses.replace(experiment, two_views=True))
+
+
+def test_batches_by_label_and_views_that_are_alike_are_refused():
+    with pytest.raises(UserError, match="sampler=classes_by_images makes batches by them. Add --set sampler=shuffled"):
+        build(dataclasses.replace(UNLABELLED, sampler=Spec("classes_by_images")))
+    with pytest.raises(UserError, match="both views of an image would be the same"):
+        build(dataclasses.replace(UNLABELLED, augment=()))

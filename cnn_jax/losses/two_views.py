@@ -24,7 +24,8 @@ def as_labelled(batch: Batch, step: Array, *, axis_name: str | None = None) -> B
 def as_two_views(batch: Batch, step: Array, *, num_micro: int = 1, axis_name: str | None = None) -> Batch:
     """Returns a batch that holds each example twice, before it is augmented; targets number the pictures, over all steps and devices.
 
-    So no picture shares its number with one of an earlier batch, which a memory may hold. Targets wrap around after 2³² pictures.
+    So no two pictures share a number, not even with earlier batches of this size, which a memory may hold. One that comes again, in
+    the next epoch, has another number: in a memory that reaches so far it counts as another picture. Numbers wrap around after 2³².
 
     Args:
       batch: arrays [b, …]; "targets" are not read.
