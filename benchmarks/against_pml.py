@@ -173,7 +173,7 @@ def page(rows: list[dict], retrieval: list[str]) -> str:
         "Differences are the largest over two to four random batches in double precision, relative to the largest entry; b = 24 to 96, "
         "classes of unequal size where theirs allows. Time is value and gradient in float32, medians of "
         f"{REPEATS} taken in turns, memory the rise of a process's peak, both at b = {BATCH}, {CLASSES} classes of {BATCH // CLASSES}, "
-        f"e = {FEATURES}. Ratio: theirs / ours.",
+        f"e = {FEATURES}. Ratio: theirs / ours. A matrix of all pairs takes 0.26 MB; ours holds a few, and none of triplets.",
         "",
         "| loss | value | gradient | times faster | ours | theirs | our memory | their memory | |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---|",
