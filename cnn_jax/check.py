@@ -97,6 +97,8 @@ def check(experiment: Experiment) -> None:
         names = ",".join(spec.name for spec in experiment.miner)
         raise UserError(f"miner={names} names {len(experiment.miner)}: choose one, or none with --set miner=.")
     _check_loss(experiment)
+    if experiment.two_views:
+        _check_views(experiment)
     if not 0 <= experiment.seed < 2**32:
         raise UserError(f"seed={experiment.seed} must be from 0 to 4294967295 (2³² − 1).")
     if experiment.workers < 0:
@@ -117,27 +119,31 @@ def _check_loss(experiment: Experiment) -> None:
         if value and not takes(LOSSES[experiment.loss.name], argument):
             able = ", ".join(name for name, loss in LOSSES.items() if takes(loss, argument))
             raise UserError(f"{field}={value}, but the loss {experiment.loss.name} {why}. Add --set {way_out} or choose one of {able}.")
-    if experiment.two_views and not _compares(LOSSES[experiment.loss.name]):
+    if experiment.loss_learning_rate is not None and not inspect.isclass(LOSSES[experiment.loss.name]):
+        able = ", ".join(name for name, loss in LOSSES.items() if inspect.isclass(loss))
+        raise UserError(
+            f"loss_learning_rate={experiment.loss_learning_rate}, but the loss {experiment.loss.name} has no weights. "
+            f"Add --set loss_learning_rate=none or choose one of {able}."
+        )
+
+
+def _check_views(experiment: Experiment) -> None:
+    """What learning without labels cannot go with."""
+    if not _compares(LOSSES[experiment.loss.name]):
         able = ", ".join(name for name, loss in LOSSES.items() if _compares(loss))
         why = "has weights for each class" if reads(LOSSES[experiment.loss.name]) == "embeddings" else "compares no embeddings"
         raise UserError(
             f"two_views=true makes each image a class of its own, but the loss {experiment.loss.name} {why}. "
             f"Add --set two_views=false or choose one of {able}."
         )
-    if experiment.two_views and experiment.sampler.name != "shuffled":
+    if experiment.sampler.name != "shuffled":
         raise UserError(
             f"two_views=true reads no labels, but sampler={experiment.sampler.name} makes batches by them. Add --set sampler=shuffled."
         )
-    if experiment.two_views and not experiment.augment:
+    if not experiment.augment:
         raise UserError(
             "two_views=true without augmentation: both views of an image would be the same. "
             "Add for example --set augment=random_shift,random_affine."
-        )
-    if experiment.loss_learning_rate is not None and not inspect.isclass(LOSSES[experiment.loss.name]):
-        able = ", ".join(name for name, loss in LOSSES.items() if inspect.isclass(loss))
-        raise UserError(
-            f"loss_learning_rate={experiment.loss_learning_rate}, but the loss {experiment.loss.name} has no weights. "
-            f"Add --set loss_learning_rate=none or choose one of {able}."
         )
 
 
