@@ -116,8 +116,8 @@ def first_state(built: Built) -> TrainState:
 
     >>> from cnn_jax.experiment import About, Spec
     >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("generated"))
-    >>> first_state(build(mine)).step.item()
-    0
+    >>> jax.eval_shape(partial(first_state, build(mine))).params["c1"]["kernel"].shape
+    (5, 5, 1, 6)
     """
     experiment = built.experiment
     return init_state(

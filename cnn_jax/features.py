@@ -162,8 +162,8 @@ def adapt_stem(variables: PyTree, fresh: PyTree) -> PyTree:
 
     >>> from cnn_jax.models.resnet import resnet8
     >>> init = partial(resnet8(num_outputs=10).init, train=False)
-    >>> old, fresh = init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))), jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
-    >>> adapt_stem(old, fresh)["params"]["stem_conv"]["kernel"].shape
+    >>> old, fresh = (jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 8, 8, c))) for c in (3, 1))
+    >>> jax.eval_shape(adapt_stem, old, fresh)["params"]["stem_conv"]["kernel"].shape
     (3, 3, 1, 16)
     """
     check_variables("variables", variables)

@@ -28,7 +28,8 @@ def assert_equals_oracle(loss_fn, oracle, arrays, *, seed, num_outputs=1, rtol=1
         values = loss_fn(*outputs, *arguments[num_outputs:], where=jnp.array(where), **options)
         return (values * factors).sum(), values
 
-    (_, values), gradients = jax.value_and_grad(weighted, argnums=tuple(range(num_outputs)), has_aux=True)(*arguments[:num_outputs])
+    differentiated = jax.jit(jax.value_and_grad(weighted, argnums=tuple(range(num_outputs)), has_aux=True))
+    (_, values), gradients = differentiated(*arguments[:num_outputs])
     expected = [oracle(*rows, **options) if counts else 0.0 for counts, *rows in zip(where, *arrays, strict=True)]
     np.testing.assert_allclose(values, expected, rtol=rtol, atol=1e-12)
     for n, gradient in enumerate(gradients):
@@ -63,8 +64,8 @@ def assert_survives(loss_fn, arrays, *, num_outputs=1, **options):
         compiled = jax.jit(lambda *a, targets=targets: loss_fn(*a, *targets, **options))(*given)
         assert compiled.dtype == dtype
         np.testing.assert_allclose(compiled.astype(jnp.float64), expected, rtol=tolerance, atol=tolerance * max(1, np.abs(expected).max()))
-    value, gradients = jax.value_and_grad(
+    value, gradients = jax.jit(jax.value_and_grad(
         lambda *a: loss_fn(*a, *rest, where=none, **options).sum(), argnums=tuple(range(num_outputs))
-    )(*(jnp.full(np.shape(x), jnp.nan) for x in outputs))
+    ))(*(jnp.full(np.shape(x), jnp.nan) for x in outputs))
     assert value == 0
     assert all((g == 0).all() for g in gradients)

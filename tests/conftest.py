@@ -14,6 +14,8 @@ from absl import flags, logging
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Compiling is most of the suite's time, and its arrays are small. `make models` and commands in processes of their own optimise.
+jax.config.update("jax_disable_most_optimizations", True)
 assert len(jax.devices()) == 4  # starts jax: a test's --num_devices must not change their number
 logging.set_verbosity(logging.ERROR)  # orbax and tfds tell absl about every file
 
@@ -34,12 +36,10 @@ def float64():
 
 
 @pytest.fixture(scope="module")
-def quick_compilation():
-    """For files of many small programs: compiling is most of their time, and their arrays are small. Also in processes they start."""
-    jax.config.update("jax_disable_most_optimizations", True)
+def quick_commands():
+    """The commands of a file that starts many are compiled without optimisation too."""
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
     del os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"]
 
 

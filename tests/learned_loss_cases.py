@@ -32,7 +32,7 @@ def assert_equals_learned_oracle(module, name, weights, oracle, *, without_deriv
 def assert_refuses_strange_labels(module):
     """An error where labels are known, NaN under jit, and no complaint about those that do not count."""
     x, labels, counts = jnp.eye(3), jnp.array([0, -1, NUM_CLASSES]), jnp.array([True, False, False])
-    variables = module.init(jax.random.key(0), x, jnp.zeros(3, int))
+    variables = jax.jit(module.init)(jax.random.key(0), x, jnp.zeros(3, int))
     with pytest.raises(ValueError, match=r"labels\[1\]=-1 is not allowed: labels must be from 0 to 9"):
         module.apply(variables, x, labels)
     assert jnp.isnan(jax.jit(module.apply)(variables, x, labels)).tolist() == [False, True, True]

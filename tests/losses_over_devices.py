@@ -109,7 +109,7 @@ def main(names, few):
         batch = batch_of(what)
         weights = {}
         if isinstance(loss, nn.Module):
-            weights = jax.tree.map(lambda w: w.astype(float), loss.init(jax.random.key(0), *batch[:2]))
+            weights = jax.tree.map(lambda w: w.astype(float), jax.jit(loss.init)(jax.random.key(0), *batch[:2]))
         function = mean_and_gradients(loss)
         expected = jax.jit(function)(weights, *batch)
         assert expected[0] > 0, f"{name}: nothing to compare"

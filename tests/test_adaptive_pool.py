@@ -12,8 +12,6 @@ from cnn_jax.ops.adaptive_pool import adaptive_average_pool, adaptive_max_pool
 from tests.even_choice import TYPES, evenly
 from tests.walked_windows import assert_equals_walk, first_maximum
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # Positions and bins along one to three axes; bins may be more.
 three_axes = st.tuples(*(st.tuples(st.integers(1, most), st.integers(1, most)) for most in (7, 5, 4)))
 sizes = three_axes.map(lambda axes: tuple(zip(*axes[3 - evenly((1, 2, 3), axes) :], strict=True)))

@@ -25,8 +25,6 @@ from cnn_jax.ops.pool import (
     max_pool,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 class Steps(nn.Module):
     """Layers and poolings one after the other: each (class or function, arguments, options)."""

@@ -13,8 +13,6 @@ from cnn_jax.layers import SqueezeExcitation
 from tests.even_choice import TYPES, evenly
 from tests.layer_oracle import assert_layer_agrees, three_sizes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 FUNCTIONS = {
     "relu": lambda v: max(v, 0),
     "silu": lambda v: v / (1 + math.exp(-v)),

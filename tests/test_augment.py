@@ -14,8 +14,6 @@ from cnn_jax.options import options
 from tests.compiled_augmentation import compiled
 from tests.pictures import images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # Every augmentation, with the options under which it surely changes something.
 ALWAYS = {"probability": 1.0}
 ALL = {

@@ -9,8 +9,6 @@ from scipy import ndimage
 from cnn_jax.ops import augment
 from tests.compiled_augmentation import compiled
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("border", "mode"), [("reflect", "mirror"), ("zeros", "constant"), ("replicate", "nearest"), ("circular", "wrap")])

@@ -12,8 +12,6 @@ from cnn_jax.ops import augment
 from tests.compiled_augmentation import compiled
 from tests.pictures import as_bytes, bytes_image, images, pillow, unit
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NOTHING = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0)
 
 

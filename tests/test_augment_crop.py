@@ -9,8 +9,6 @@ import pytest
 from tests.compiled_augmentation import compiled
 from tests.pictures import images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_shift_equals_a_padded_crop():
     x = np.asarray(images(b=16, h=5, w=4))

@@ -8,8 +8,6 @@ import pytest
 from tests.compiled_augmentation import compiled
 from tests.pictures import images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_flip_flips_some_and_only_flips():
     x = images(b=32)

@@ -5,11 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from tests.compiled_augmentation import compiled
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def measured_matrices(name, **chosen):

@@ -12,9 +12,6 @@ from cnn_jax.ops import augment
 from tests.compiled_augmentation import compiled
 from tests.pictures import images, rectangle
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 # Of the mixture that calls both others; one program for two tests.
 EITHER = {"cutmix_share": 0.7, "probability": 0.9}
 

@@ -11,8 +11,6 @@ from cnn_jax.ops import augment
 from tests.compiled_augmentation import compiled
 from tests.pictures import images, rectangle
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_noise_has_the_deviation_that_is_said():
     x = jnp.full((4, 40, 40, 3), 0.5)

@@ -14,8 +14,6 @@ from cnn_jax.ops.augment.randaugment import OPERATIONS, Amounts, operate
 from tests.compiled_augmentation import compiled
 from tests.pictures import as_bytes, bytes_image, pillow, unit
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def pillow_operation(name, picture, strength, sign, amounts):
     """The operation as the reference implementations of RandAugment do it with Pillow."""

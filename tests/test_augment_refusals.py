@@ -11,8 +11,6 @@ from cnn_jax.ops import augment
 from cnn_jax.ops.augment.warp import affine_matrix, affine_warp, displace, perspective_matrix, perspective_warp, rotate
 from tests.pictures import images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize(
     ("name", "chosen", "message"),

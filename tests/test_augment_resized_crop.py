@@ -8,8 +8,6 @@ from scipy.stats import kstest
 
 from tests.compiled_augmentation import compiled
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LARGE = 24  # larger than the images: interpolation between two pixels, which leaves coordinates what they are
 
 

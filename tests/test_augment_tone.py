@@ -3,13 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from PIL import ImageOps
 
 from cnn_jax.ops import augment
 from tests.pictures import as_bytes, bytes_image, images, pillow, unit
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_tones_equal_pillows():

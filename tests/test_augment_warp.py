@@ -14,8 +14,6 @@ from scipy import ndimage
 from cnn_jax.ops.augment.warp import affine_matrix, affine_warp, displace, perspective_matrix, perspective_warp, rotate
 from tests.pictures import images
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SCIPY_MODES = {"zeros": "grid-constant", "replicate": "nearest", "reflect": "mirror", "circular": "grid-wrap"}
 quick_matrix = jax.jit(affine_matrix)
 quick_warp = jax.jit(affine_warp, static_argnames=("border", "fill"))

@@ -14,8 +14,6 @@ from cnn_jax.ops.norm import batch_moments, normalise, num_values
 from tests.even_choice import TYPES, evenly
 from tests.layer_oracle import TOLERANCES, assert_layer_agrees, assert_near, three_sizes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def batch_norm(params, stats, x, where, *, train, epsilon, momentum):
     """Outputs and moved statistics, one channel after another: moments of the examples that count, those kept where none does."""

@@ -7,8 +7,6 @@ import pytest
 
 from cnn_jax.layers import BatchNorm
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("mean", [100.0, -1000.0])
 @pytest.mark.parametrize("masked", [False, True])

@@ -8,8 +8,6 @@ from cnn_jax.ops import kernels as k
 from cnn_jax.ops.kernels import FAMILIES, apply_kernel
 from tests.pictures import picture
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 2.7, 6.0])
 def test_gaussian_is_scipys(sigma):

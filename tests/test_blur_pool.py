@@ -16,8 +16,6 @@ from cnn_jax.ops.padding import BORDERS
 from tests.even_choice import TYPES, evenly
 from tests.walked_windows import assert_agrees, assert_equals_walk, first_maximum, geometries, pooled, pulled_back, windows
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def beyond(i, n, border):
     """Where along n positions a blur looks that reaches for position i; None for a zero."""

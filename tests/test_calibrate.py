@@ -11,8 +11,6 @@ from jax.sharding import PartitionSpec as P
 from cnn_jax.calibrate import make_calibration_step, recalibrate_batch_norm
 from cnn_jax.layers import BatchNorm, Conv, Dropout
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def assert_close(ours, theirs, **tolerance):
     for (path, a), (_, b) in zip(*(jax.tree_util.tree_leaves_with_path(tree) for tree in (ours, theirs)), strict=True):

@@ -25,8 +25,6 @@ from tests.conv_cases import (
     transposed_terms,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.usefixtures("float64")
 @EXAMPLES

@@ -8,8 +8,6 @@ import pytest
 
 from cnn_jax.layers import Conv, ConvTranspose, SeparableConv, StandardisedConv
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize(
     ("layer", "space"),

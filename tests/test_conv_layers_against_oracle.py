@@ -12,8 +12,6 @@ from cnn_jax.layers import Conv, ConvTranspose, SeparableConv
 from tests.conv_cases import Case, added_up, correlate_terms, transposed_terms
 from tests.layer_oracle import TOLERANCES, assert_layer_agrees
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 TYPES = pytest.mark.parametrize("dtype", TOLERANCES)
 
 

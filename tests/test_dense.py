@@ -8,8 +8,6 @@ import pytest
 from cnn_jax.layers import Dense, Head
 from tests.layer_oracle import TOLERANCES, assert_layer_agrees
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def product(params, x):
     """x·W + b over the last axis, one number after another."""

@@ -9,8 +9,6 @@ from cnn_jax.ops import kernels as k
 from cnn_jax.ops.kernels import DIRECTIONS, apply_kernel
 from tests.pictures import picture
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize(
     ("kernel", "theirs", "scale"),

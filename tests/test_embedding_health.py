@@ -8,7 +8,7 @@ import pytest
 from cnn_jax.metrics.embedding_health import collapse_warning, embedding_health
 from tests.embedding_cases import CASES, euclidean, make_case, mean, pairs, triplets
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def by_hand(x, labels, where, margin):
@@ -49,7 +49,7 @@ def test_batches_merge_and_have_no_gradient():
     merged = jax.tree.map(lambda *values: np.sum(values), *figures)
     distances = [by_hand(*case, 0.0)["negative_distance"] for case in (a, b)]
     assert merged["embeddings/negative_distance"].result() == pytest.approx(np.mean([*distances[0], *distances[1]]))
-    gradient = jax.grad(lambda x: sum(m.total for m in embedding_health(x, jnp.array(a[1])).values()))(jnp.array(a[0]))
+    gradient = jax.jit(jax.grad(lambda x: sum(m.total for m in embedding_health(x, jnp.array(a[1])).values())))(jnp.array(a[0]))
     assert (gradient == 0).all()
 
 

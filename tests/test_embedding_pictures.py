@@ -20,8 +20,6 @@ from cnn_jax.train import train
 from cnn_jax.worst_retrievals import worst_retrievals
 from tests.runs import TRIPLET
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NAMES = ("cat", "dog, 5 $ or 10 $", "a bird with a rather long name")
 
 

@@ -14,13 +14,13 @@ from cnn_jax.tiny import tiny
 from experiments import EXPERIMENTS
 from tests.runs import REPOSITORY, launch_here
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 # Networks that take half a minute to compile: here with a small one, with their own in `make slow`.
 LARGE_NETWORK = [
     "cars196_resnet50_triplet",
     "cifar10_resnet18",
     "cifar100_resnet18",
     "cub200_resnet50_multi_similarity",
+    "imagenet_resnet50",
     "stanford_online_products_resnet50_supcon",
 ]
 
@@ -39,7 +39,7 @@ def test_experiment_is_what_its_card_says(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*LARGE_NETWORK, "imagenet_resnet50"])
+@pytest.mark.parametrize("name", LARGE_NETWORK)
 def test_large_network_trains_stops_resumes_and_evaluates(name, tmp_path, monkeypatch, capsys):
     """With its own network, and decoded by a worker."""
     run_interrupted(["--experiment=" + name, "--set=workers=1"], tmp_path / "run", monkeypatch, capsys)

@@ -11,11 +11,9 @@ from cnn_jax.features import adapt_stem
 from cnn_jax.models.lenet import LeNet5Modern
 from cnn_jax.models.resnet import resnet8
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def initialised(model, shape):
-    return model.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
+    return jax.jit(partial(model.init, train=False))(jax.random.key(0), jnp.zeros((1, *shape)))
 
 
 def shapes_of(model, shape):
@@ -28,7 +26,8 @@ def test_an_adapted_network_answers_grey_as_the_original_answers_it_in_colour(mo
     old = initialised(model, (size, size, 3))
     new = adapt_stem(old, shapes_of(model, (size, size, channels)))
     grey = jax.random.normal(jax.random.key(1), (2, size, size, 1))
-    before, after = (model.apply(v, jnp.tile(grey, (1, 1, 1, c)), train=False) for v, c in ((old, 3), (new, channels)))
+    answer = jax.jit(partial(model.apply, train=False))
+    before, after = (answer(v, jnp.tile(grey, (1, 1, 1, c))) for v, c in ((old, 3), (new, channels)))
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-5)
     changed = [a.shape != b.shape for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)]
     assert sum(changed) == 1

@@ -9,8 +9,6 @@ import pytest
 
 from cnn_jax.ops.activations import glu
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def sigmoid(x):
     return 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x))

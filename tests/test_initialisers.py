@@ -12,8 +12,6 @@ from cnn_jax.initialisers import INITIALISERS, delta_orthogonal, dirac, orthogon
 from cnn_jax.ops.conv import correlate
 from cnn_jax.ops.gain import gain
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 KEY = jax.random.key(0)
 # [*window, c_in / groups, c_out] with what one output sums over, and window · c_out (torch's fan_out, groups or not).
 KERNELS = {

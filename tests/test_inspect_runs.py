@@ -24,8 +24,6 @@ from cnn_jax.models.resnet import resnet50
 from cnn_jax.registry import MODELS
 from experiments import EXPERIMENTS
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 _SMALL = 2_000_000  # parameters; what is larger takes too long to initialise and differentiate here
 _INSPECTED: set[str] = set()  # several experiments train one network; it is inspected once
 

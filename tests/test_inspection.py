@@ -24,8 +24,6 @@ from cnn_jax.ops.padding import PerAxis, per_axis
 from cnn_jax.ops.pool import average_pool, blur_pool, global_average_pool, max_pool
 from cnn_jax.parallel import count_flops
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 class Stack(nn.Module):
     """Linear convolutions one after the other; each (window, stride, padding, dilation), one number or one for each axis."""
@@ -182,7 +180,7 @@ def test_effective_and_theoretical_field_agree_for_linear_stacks(links):
     """The issue's test: exactly the positions of the theoretical field have a gradient."""
     model, shape = Stack(links), (25, 25, 2)
     images = jax.random.normal(jax.random.key(1), (2, *shape))
-    variables = model.init(jax.random.key(0), images, train=False)
+    variables = jax.jit(partial(model.init, train=False))(jax.random.key(0), images)
     name = last_feature_map(model, shape)
     field = np.asarray(effective_field(model, variables, images, name, jax.random.key(2)))
     (along, _) = field_of(model, shape, name)

@@ -10,8 +10,6 @@ from cnn_jax.kernel_sheet import PICTURES, draw_kernel_sheet, load_picture
 from cnn_jax.ops import kernels as k
 from cnn_jax.ops.kernels import KERNELS
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_the_sheet_shows_all_kernels_on_the_picture(tmp_path, monkeypatch):
     path = tmp_path / "new" / "sheet.png"

@@ -12,8 +12,6 @@ from cnn_jax.ops import kernels as k
 from cnn_jax.ops.kernels import FAMILIES, KERNELS, apply_kernel
 from tests.pictures import picture
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # scipy's names for our borders. (Its own "reflect" repeats the outermost value.)
 BORDERS = {"zeros": "constant", "reflect": "mirror", "replicate": "nearest", "circular": "grid-wrap"}
 

@@ -19,7 +19,7 @@ from cnn_jax.train import train
 from experiments import EXPERIMENTS
 from tests.runs import CLASSIFIER, REPOSITORY, launch, launch_here
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_commands")
 
 
 def test_without_arguments_it_lists_the_experiments():

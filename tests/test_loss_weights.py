@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from cnn_jax.build import build, first_state
+from cnn_jax.build import build
 from cnn_jax.data.pipeline import train_batches
 from cnn_jax.errors import UserError
 from cnn_jax.evaluate import Evaluator, evaluate_workdir
@@ -23,7 +23,7 @@ from cnn_jax.registry import LOSSES
 from cnn_jax.step import to_unit
 from cnn_jax.train import make_step, train
 from cnn_jax.workdir import read_experiment
-from tests.runs import CLASSIFIER, TRIPLET, assert_trees_equal, run_steps
+from tests.runs import CLASSIFIER, TRIPLET, assert_trees_equal, run_steps, start
 from tests.test_resume import final_state
 
 ARCFACE = dataclasses.replace(TRIPLET, name="arcface", loss=Spec("arcface", scale=8.0), loss_learning_rate=0.5)
@@ -41,9 +41,6 @@ EXPERIMENTS = {
         optimizer=Spec("sgd", learning_rate=0.01),  # a large step turns rounding of one choice of pairs into another choice
     ),
 }
-
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @cache
@@ -72,27 +69,24 @@ def test_devices_and_mode_do_not_change_the_numbers(name, mode, num_devices):
             assert np.abs(np.subtract(x, y, dtype=np.float64)).max() <= tolerance * np.abs(y).max() + 1e-7, (part, path)
 
 
-def losses_weights(experiment, num_steps=1):
-    return run_steps(experiment, "jit", 1, num_steps)[0].params["loss"]["vectors"]
-
-
 def test_the_weights_of_the_loss_have_their_own_learning_rate():
-    start = np.asarray(first_state(build(ARCFACE)).params["loss"]["vectors"])
-    assert start.shape == (4, 6)
-    moved = {rate: losses_weights(dataclasses.replace(ARCFACE, loss_learning_rate=rate)) - start for rate in (0.0, 0.05, 0.5, None)}
+    first = np.asarray(start(build(ARCFACE)).params["loss"]["vectors"])
+    assert first.shape == (4, 6)
+    rates = (0.0, 0.05, 0.5, None)
+    after = {rate: run_steps(dataclasses.replace(ARCFACE, loss_learning_rate=rate), "jit", 1, 1)[0].params for rate in rates}
+    moved = {rate: params["loss"]["vectors"] - first for rate, params in after.items()}
     assert (moved[0.0] == 0).all()
     np.testing.assert_allclose(moved[0.5], 10 * moved[0.05], rtol=1e-3, atol=1e-6)
     np.testing.assert_array_equal(moved[None], moved[0.05])  # the optimizer's own
     assert np.abs(moved[0.05]).max() > 1e-4
-    network = [run_steps(dataclasses.replace(ARCFACE, loss_learning_rate=rate), "jit", 1, 1)[0].params["network"] for rate in (0.05, 0.5)]
-    assert_trees_equal(*network)
+    assert_trees_equal(after[0.05]["network"], after[0.5]["network"])
 
 
 def test_one_update_equals_the_formula():
     """w ← w − rate·(1 + momentum)·∂loss/∂w, Nesterov's first step, with the gradient of the global batch; the average follows."""
     experiment = dataclasses.replace(ARCFACE, augment=(), batch_size=8)
     built = build(experiment)
-    before = first_state(built)
+    before = start(built)
     source = built.dataset.open("train")
     (batch,) = train_batches(source, built.sampler(source, 8), seed=0, start_step=0, num_steps=1, workers=0)
     images = built.standardise(to_unit(jnp.array(batch["inputs"])))
@@ -117,8 +111,8 @@ def test_the_step_compares_with_earlier_batches_and_then_remembers_its_own():
     experiment = dataclasses.replace(MEMORY, augment=(), optimizer=Spec("sgd", learning_rate=0.0))
     built = build(experiment)
     state, measured = run_steps(experiment, "jit", 1, 3)
-    start, embedded, labels = first_state(built), [], []
-    variables = {"params": start.params, "batch_stats": start.batch_stats}
+    first, embedded, labels = start(built), [], []
+    variables = {"params": first.params, "batch_stats": first.batch_stats}
     embed = jax.jit(lambda images: built.model.apply(variables, images, train=True, mutable=["batch_stats"])[0])
     source = built.dataset.open("train")
     batches = train_batches(source, built.sampler(source, 16), seed=0, start_step=0, num_steps=3, workers=0)
@@ -152,7 +146,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_one_in_one_go(experiment, tmp_path)
 
 def test_evaluation_reads_the_averaged_weights():
     built, parallel = build(ARCFACE), make_parallel("jit", 1)
-    variables = first_state(built).eval_variables
+    variables = start(built).eval_variables
     source = built.dataset.open("test")
     evaluation = Evaluator(built, parallel, source)(variables)
     losses = built.loss_fn.apply({"params": variables["params"]["loss"]}, jnp.array(evaluation.outputs), jnp.array(evaluation.targets))
@@ -168,7 +162,7 @@ def test_a_batch_in_which_nothing_counts_does_no_harm():
     for experiment in (ARCFACE, EXPERIMENTS["mined"]):
         built = build(experiment)
         batch = {"inputs": jnp.zeros((16, 8, 8, 1), jnp.uint8), "targets": jnp.zeros(16, jnp.int32), "valid": jnp.zeros(16, bool)}
-        state, measures = jax.jit(make_step(built, make_parallel("jit", 1)))(first_state(built), batch)
+        state, measures = jax.jit(make_step(built, make_parallel("jit", 1)))(start(built), batch)
         assert measures["loss"].total == 0
         assert jnp.isfinite(optax.tree.norm(state.params))
         assert state.memory is None or not state.memory.references.where.any()
@@ -178,8 +172,8 @@ def test_a_batch_in_which_nothing_counts_does_no_harm():
 def test_every_loss_with_weights_is_trained_by_name_alone(name):
     experiment = override_all(TRIPLET, [f"loss={name}", "batch_size=8", "dataset.num_classes=3", "model.stage_sizes=1"])
     built = build(experiment)
-    start, (after, _) = first_state(built).params["loss"], run_steps(experiment, "jit", 1, 1)
-    assert any(np.abs(a - b).max() > 0 for a, b in zip(jax.tree.leaves(start), jax.tree.leaves(after.params["loss"]), strict=True))
+    before, (after, _) = start(built).params["loss"], run_steps(experiment, "jit", 1, 1)
+    assert any(np.abs(a - b).max() > 0 for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after.params["loss"]), strict=True))
     assert from_json(to_json(experiment)) == experiment
 
 

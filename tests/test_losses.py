@@ -13,7 +13,7 @@ from cnn_jax.losses.ranking import margin_ranking
 from cnn_jax.losses.reduction import masked_mean
 from cnn_jax.losses.triplet import triplet_batch_all, triplet_batch_hard, triplet_semi_hard
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def distances(x, together=()):
@@ -181,7 +181,7 @@ def test_cross_entropy_equals_its_oracle(smoothing, masked):
         losses = softmax_cross_entropy(logits, jnp.array(labels), where=jnp.array(where), smoothing=smoothing)
         return masked_mean(losses, jnp.array(where))
 
-    value, gradient = jax.value_and_grad(mean)(jnp.array(logits))
+    value, gradient = jax.jit(jax.value_and_grad(mean))(jnp.array(logits))
     np.testing.assert_allclose(value, cross_entropy_oracle(logits, labels, where, smoothing), rtol=1e-9, atol=1e-12)
     expected = numeric_gradient(lambda v: cross_entropy_oracle(v, labels, where, smoothing), logits)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
@@ -201,14 +201,14 @@ def test_margin_ranking_equals_its_oracle(masked):
     def mean(s):
         return masked_mean(margin_ranking(s, jnp.array(targets), where=jnp.array(where), margin=0.8), jnp.array(where))
 
-    value, gradient = jax.value_and_grad(mean)(jnp.array(scores))
+    value, gradient = jax.jit(jax.value_and_grad(mean))(jnp.array(scores))
     np.testing.assert_allclose(value, ranking_oracle(scores, targets, where, 0.8), rtol=1e-9)
     expected = numeric_gradient(lambda v: ranking_oracle(v, targets, where, 0.8), scores)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_margin_ranking_without_pairs_is_zero():
-    value, gradient = jax.value_and_grad(lambda s: margin_ranking(s, jnp.ones(3, int)).mean())(jnp.arange(3.0))
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: margin_ranking(s, jnp.ones(3, int)).mean()))(jnp.arange(3.0))
     assert value == 0
     assert (gradient == 0).all()
 

@@ -1,6 +1,7 @@
 """Softmax losses over cosines with learned class vectors against loops, and close to 0° and 180° in single precision."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from cnn_jax.losses.angular_margin import ArcFace, CosFace, NormalisedSoftmax, S
 from tests.embedding_cases import mean
 from tests.learned_loss_cases import NUM_CLASSES, assert_equals_learned_oracle, assert_refuses_strange_labels
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 VECTORS = np.random.default_rng(1).normal(size=(NUM_CLASSES, 4)) * np.linspace(0.3, 2.0, 4)
 CENTRES = np.random.default_rng(2).normal(size=(NUM_CLASSES, 3, 4)) * np.linspace(2.0, 0.3, 4)
@@ -69,10 +70,20 @@ def test_sub_centre_arcface(margin, scale):
     assert_equals_learned_oracle(SubCentreArcFace(NUM_CLASSES, margin=margin, scale=scale), "vectors", CENTRES, oracle)
 
 
+@partial(jax.jit, static_argnums=0)
+def value_and_gradients(loss, x, vectors, labels):
+    """The sum over the examples; its gradients by them and by the class vectors."""
+    total = lambda x, w: loss.apply({"params": {"vectors": w}}, x, labels).sum()
+    return jax.value_and_grad(total, argnums=(0, 1))(x, vectors)
+
+
 def test_one_centre_is_arcface():
     x, labels = jnp.array(VECTORS[3:6] + 0.3), jnp.array([1, 4, 9])
-    one = SubCentreArcFace(NUM_CLASSES, centres=1).apply({"params": {"vectors": jnp.array(VECTORS[:, None])}}, x, labels)
-    np.testing.assert_allclose(one, ArcFace(NUM_CLASSES).apply({"params": {"vectors": jnp.array(VECTORS)}}, x, labels), rtol=1e-12)
+    one, (by_x, by_vectors) = value_and_gradients(SubCentreArcFace(NUM_CLASSES, centres=1), x, jnp.array(VECTORS[:, None]), labels)
+    expected, gradients = value_and_gradients(ArcFace(NUM_CLASSES), x, jnp.array(VECTORS), labels)
+    np.testing.assert_allclose(one, expected, rtol=1e-12)
+    for ours, theirs in zip((by_x, by_vectors[:, 0]), gradients, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -94,13 +105,9 @@ def test_single_precision_near_the_poles(name, angle):
     loss = loss.clone(centres=1) if name is SubCentreArcFace else loss
     x = (math.cos(angle) * own + math.sin(angle) * aside)[None]
 
-    def both(dtype):
-        value = lambda x, w: loss.apply({"params": {"vectors": w}}, x, jnp.array([0])).sum()
-        return jax.value_and_grad(value, argnums=(0, 1))(jnp.array(x, dtype), jnp.array(vectors, dtype))
-
-    value, gradients = both(jnp.float64)
+    value, gradients = value_and_gradients(loss, jnp.array(x), jnp.array(vectors), jnp.array([0]))
     with jax.enable_x64(False):
-        single, of_single = both(jnp.float32)
+        single, of_single = value_and_gradients(loss, jnp.array(x, jnp.float32), jnp.array(vectors, jnp.float32), jnp.array([0]))
     np.testing.assert_allclose(single, value, rtol=2e-5, atol=2e-6)
     for ours, exact in zip(of_single, gradients, strict=True):
         assert np.isfinite(ours).all()
@@ -113,8 +120,7 @@ def test_zero_class_vectors_do_no_harm():
     for module in (NormalisedSoftmax(3), CosFace(3), ArcFace(3), SubCentreArcFace(3)):
         shape = (3, 3, 2) if isinstance(module, SubCentreArcFace) else (3, 2)
         x = jnp.array([[1.0, 2.0], [0.0, 0.0]])
-        total = lambda w, x, module=module: module.apply({"params": {"vectors": w}}, x, jnp.array([0, 2])).sum()
-        for gradient in jax.grad(total, argnums=(0, 1))(jnp.zeros(shape), x):
+        for gradient in value_and_gradients(module, x, jnp.zeros(shape), jnp.array([0, 2]))[1]:
             assert jnp.isfinite(gradient).all()
 
 

@@ -10,7 +10,7 @@ from cnn_jax.losses.circle import circle
 from tests.embedding_cases import CASES, assert_equals_batch_oracle, cosines, make_case, mean
 from tests.mined_cases import assert_equals_when_mined, mined_case, over_pairs
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 BATCHES = [make_case(case)[0] for case in CASES] + [mined_case()[0]]
 
 

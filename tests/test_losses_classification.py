@@ -14,7 +14,7 @@ from cnn_jax.losses.multi_label import sigmoid_cross_entropy
 from cnn_jax.losses.reduction import reduce
 from tests.against_oracle import assert_equals_oracle, assert_survives, numeric_gradient
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 WEIGHTS = (0.5, 2.0, 0.0)
 
 
@@ -296,5 +296,5 @@ def test_class_balanced_weights_follow_the_effective_number(beta):
 
 def test_the_gradient_by_probabilities_is_minus_log_p():
     logits, q = np.array([[0.3, -1.0, 2.0]]), np.array([[0.0, 0.4, 0.6]])
-    gradient = jax.grad(lambda q: classification.softmax_cross_entropy(jnp.array(logits), q).sum())(jnp.array(q))
+    gradient = jax.jit(jax.grad(lambda q: classification.softmax_cross_entropy(jnp.array(logits), q).sum()))(jnp.array(q))
     np.testing.assert_allclose(gradient, numeric_gradient(lambda q: cross_entropy(logits[0], q[0]), q), rtol=1e-6)

@@ -7,7 +7,7 @@ from cnn_jax.losses.contrastive import contrastive, contrastive_squared, snr_con
 from tests.embedding_cases import assert_equals_batch_oracle, euclidean, mean
 from tests.mined_cases import assert_equals_when_mined, over_pairs
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def hinged(d, positives, negatives, positive_margin, negative_margin):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cnn_jax.losses.divergence import distillation, jensen_shannon, kl_divergence
 from tests.against_oracle import assert_equals_oracle, assert_survives
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def kl_oracle(log_p, target, log_target=False):

@@ -1,6 +1,7 @@
 """Softmax losses over the cosines of a batch against loops; the same in blocks of anchors, in their memory."""
 
 import math
+from functools import partial
 from itertools import chain
 
 import jax
@@ -14,7 +15,7 @@ from cnn_jax.losses.two_views import two_views
 from tests.embedding_cases import CASES, assert_equals_batch_oracle, cosines, make_case, mean
 from tests.mined_cases import assert_equals_when_mined, negatives_of, over_pairs
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 LOSSES = [nt_xent, supervised_contrastive]
 
 
@@ -50,7 +51,7 @@ def test_mined(loss_fn):
 def test_one_positive_an_anchor_makes_the_two_the_same():
     first, second = np.random.default_rng(8).normal(size=(2, 5, 3))
     x, labels, where = two_views(jnp.array(first), jnp.array(second), where=jnp.arange(5) != 3)
-    one, other = (loss_fn(x, labels, where=where, temperature=0.2) for loss_fn in LOSSES)
+    one, other = (jax.jit(partial(loss_fn, temperature=0.2))(x, labels, where=where) for loss_fn in LOSSES)
     np.testing.assert_allclose(one, other, rtol=1e-12)
     assert (one[where] > 0).all()
 
@@ -93,7 +94,8 @@ def test_in_blocks_no_array_is_larger_than_a_block(loss_fn):
 @pytest.mark.parametrize("loss_fn", LOSSES)
 def test_low_temperatures_do_not_overflow(loss_fn):
     x, labels, _ = make_case("random")
-    value, gradient = jax.value_and_grad(lambda x: loss_fn(x, jnp.array(labels), temperature=1e-3).mean())(jnp.array(x, jnp.float32))
+    mean = lambda x: loss_fn(x, jnp.array(labels), temperature=1e-3).mean()
+    value, gradient = jax.jit(jax.value_and_grad(mean))(jnp.array(x, jnp.float32))
     assert value > 1  # a negative is nearer than a positive
     assert jnp.isfinite(gradient).all()
 

@@ -1,5 +1,7 @@
 """The margin loss with learned boundaries against loops over triplets."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from tests.embedding_cases import euclidean, make_case, triplets
 from tests.learned_loss_cases import NUM_CLASSES, assert_equals_learned_oracle
 from tests.mined_cases import assert_equals_when_mined, mined_case
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def of_triplets(d, listed, labels, beta, margin, regularisation):
@@ -56,17 +58,17 @@ def test_mined(betas):
 def test_it_starts_as_the_plain_loss(betas):
     x, labels, _ = make_case("random")
     loss = LearnedMargin(3, betas=betas, beta=0.9)
-    values, variables = loss.init_with_output(jax.random.key(0), jnp.array(x), jnp.array(labels))
-    np.testing.assert_allclose(values, margin_loss(jnp.array(x), jnp.array(labels), beta=0.9), rtol=1e-6)
+    values, variables = jax.jit(loss.init_with_output)(jax.random.key(0), jnp.array(x), jnp.array(labels))
+    np.testing.assert_allclose(values, jax.jit(partial(margin_loss, beta=0.9))(jnp.array(x), jnp.array(labels)), rtol=1e-6)
     assert variables["params"]["beta"].shape == ((3,) if betas == "class" else (1,))
 
 
 def test_where_no_pair_is_beyond_its_boundary_nothing_moves():
     """With a margin of 0 and a β between near and far every triplet is satisfied: ν alone does not count."""
     loss = LearnedMargin(2, beta=2.0, margin=0.0, regularisation=0.5)
-    values, variables = loss.init_with_output(jax.random.key(0), jnp.array([[0.0], [1.0], [9.0]]), jnp.array([0, 0, 1]))
+    values, variables = jax.jit(loss.init_with_output)(jax.random.key(0), jnp.array([[0.0], [1.0], [9.0]]), jnp.array([0, 0, 1]))
     assert (values == 0).all()
-    gradient = jax.grad(lambda v: loss.apply(v, jnp.array([[0.0], [1.0], [9.0]]), jnp.array([0, 0, 1])).sum())(variables)
+    gradient = jax.jit(jax.grad(lambda v: loss.apply(v, jnp.array([[0.0], [1.0], [9.0]]), jnp.array([0, 0, 1])).sum()))(variables)
     assert (gradient["params"]["beta"] == 0).all()
 
 

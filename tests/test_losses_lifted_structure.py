@@ -9,7 +9,7 @@ from cnn_jax.losses.lifted_structure import generalised_lifted_structure, lifted
 from tests.embedding_cases import assert_equals_batch_oracle, cosines, euclidean, mean
 from tests.mined_cases import assert_equals_when_mined, negatives_of, over_pairs
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def matrix(x, distance):

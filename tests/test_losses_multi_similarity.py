@@ -9,7 +9,7 @@ from cnn_jax.losses.multi_similarity import multi_similarity
 from tests.embedding_cases import assert_equals_batch_oracle, cosines, mean
 from tests.mined_cases import assert_equals_when_mined, over_pairs
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def oracle(x, positives, negatives, where, alpha=2.0, beta=50.0, base=0.5):

@@ -9,7 +9,7 @@ import pytest
 from cnn_jax.losses.n_pairs import n_pairs
 from tests.embedding_cases import assert_equals_ordered_oracle, make_case, mean
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def first_pairs(labels, where):

@@ -14,7 +14,7 @@ from cnn_jax.losses.explicit_triplets import triplet_margin, triplet_margin_with
 from cnn_jax.losses.row_distances import row_cosines, row_distances
 from tests.against_oracle import assert_equals_oracle, assert_survives
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def norm(x, y, p=2.0, epsilon=1e-6):
@@ -81,7 +81,7 @@ def test_distances_have_a_finite_gradient_everywhere(p, epsilon):
     """At coincident points, at equal coordinates, at ties of the largest, and where a power would leave float32."""
     x = jnp.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1e4, -1e4, 0.0], [1e-4, 0.0, 0.0]], jnp.float32)
     y = jnp.array([[1.0, 2.0, 3.0], [1.0, 0.0, 5.0], [-1e4, 1e4, 0.0], [0.0, 0.0, 0.0]], jnp.float32)
-    values, gradients = jax.value_and_grad(lambda *a: row_distances(*a, p=p, epsilon=epsilon).sum(), argnums=(0, 1))(x, y)
+    values, gradients = jax.jit(jax.value_and_grad(lambda *a: row_distances(*a, p=p, epsilon=epsilon).sum(), argnums=(0, 1)))(x, y)
     expected = sum(norm(a, b, p, epsilon) for a, b in zip(np.asarray(x, float), np.asarray(y, float), strict=True))
     np.testing.assert_allclose(values, expected, rtol=1e-5)
     assert all(np.isfinite(g).all() for g in gradients)
@@ -115,7 +115,7 @@ def test_any_distance_will_do_also_one_without_a_derivative_where_rows_coincide(
 
     for swap in (False, True):
         np.testing.assert_allclose(loss(*rows, swap=swap), triplet_margin(*rows, epsilon=0.0, where=where, swap=swap))
-        gradients = jax.grad(lambda *a, s=swap: loss(*a, swap=s).sum(), argnums=(0, 1, 2))(*rows)
+        gradients = jax.jit(jax.grad(lambda *a, s=swap: loss(*a, swap=s).sum(), argnums=(0, 1, 2)))(*rows)
         assert all(np.isfinite(g).all() for g in gradients)
 
 

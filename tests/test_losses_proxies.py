@@ -12,7 +12,7 @@ from tests.embedding_cases import mean
 from tests.learned_loss_cases import NUM_CLASSES, assert_equals_learned_oracle, assert_refuses_strange_labels
 from tests.test_losses_angular_margin import CENTRES, VECTORS, cosine, softmax_oracle
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def squared(a, b):
@@ -71,7 +71,7 @@ def test_a_batch_of_one_class_pulls_and_pushes():
     """The other proxies are pushed away though none of their examples is there."""
     loss = ProxyAnchor(3)
     value = lambda w: loss.apply({"params": {"vectors": w}}, jnp.eye(3)[:2], jnp.array([1, 1])).mean()
-    gradient = jax.grad(value)(jnp.array(VECTORS[:3, :3]))
+    gradient = jax.jit(jax.grad(value))(jnp.array(VECTORS[:3, :3]))
     assert (jnp.abs(gradient).max(1) > 0).all()
 
 
@@ -92,7 +92,7 @@ def test_options_out_of_range_are_refused(module, options, message):
 
 
 def test_first_weights_are_torchs():
-    proxies = ProxyAnchor(400).init(jax.random.key(0), jnp.ones((1, 50)), jnp.array([0]))["params"]["vectors"]
+    proxies = jax.jit(ProxyAnchor(400).init)(jax.random.key(0), jnp.ones((1, 50)), jnp.array([0]))["params"]["vectors"]
     np.testing.assert_allclose(proxies.std(), math.sqrt(2 / 400), rtol=0.05)
-    centres = SoftTriple(40).init(jax.random.key(0), jnp.ones((1, 50)), jnp.array([0]))["params"]["vectors"]
+    centres = jax.jit(SoftTriple(40).init)(jax.random.key(0), jnp.ones((1, 50)), jnp.array([0]))["params"]["vectors"]
     np.testing.assert_allclose([centres.min(), centres.max()], [-0.05, 0.05], rtol=0.01)

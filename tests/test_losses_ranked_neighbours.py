@@ -16,7 +16,7 @@ from cnn_jax.losses.ranked_list import ranked_list
 from tests.embedding_cases import assert_equals_batch_oracle, cosines, euclidean, make_case, mean
 from tests.mined_cases import assert_equals_when_mined, over_pairs
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def neighbours(positives, negatives, where):
@@ -138,7 +138,7 @@ def test_a_weight_is_a_repetition(loss_fn):
         return comparison._replace(references=comparison.references[np.r_[:9, again]], **longer)
 
     (value, gradient), (expected, slow) = (
-        jax.value_and_grad(lambda x, miner=miner: loss_fn(x, labels, miner=miner).mean())(x) for miner in (weighed, repeated)
+        jax.jit(jax.value_and_grad(lambda x, miner=miner: loss_fn(x, labels, miner=miner).mean()))(x) for miner in (weighed, repeated)
     )
     np.testing.assert_allclose(value, expected, rtol=1e-9)
     np.testing.assert_allclose(gradient, slow, rtol=1e-7, atol=1e-10)
@@ -147,7 +147,8 @@ def test_a_weight_is_a_repetition(loss_fn):
 def test_a_boundary_for_each_anchor():
     x, labels, where = make_case("random")
     beta = np.linspace(0.4, 1.9, 9)
-    value, slopes = jax.value_and_grad(lambda b: margin_around(compare(jnp.array(x), jnp.array(labels), None), b).mean())(jnp.array(beta))
+    loss = lambda b: margin_around(compare(jnp.array(x), jnp.array(labels), None), b).mean()
+    value, slopes = jax.jit(jax.value_and_grad(loss))(jnp.array(beta))
     np.testing.assert_allclose(value, over_pairs(margin_oracle)(x, labels, where, beta=beta), rtol=1e-9)
     for i, step in enumerate(np.eye(9) * 1e-6):
         up, down = (over_pairs(margin_oracle)(x, labels, where, beta=beta + s) for s in (step, -step))

@@ -11,7 +11,7 @@ from cnn_jax.losses.triplet import triplet_batch_all, triplet_batch_hard, triple
 from tests.embedding_cases import CASES, assert_equals_batch_oracle, euclidean, make_case, mean
 from tests.mined_cases import assert_equals_when_compared_with_others, assert_equals_when_mined, over_pairs
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def triplets(positives, negatives):

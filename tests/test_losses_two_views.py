@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn_jax.build import build, first_state
+from cnn_jax.build import build
 from cnn_jax.errors import UserError
 from cnn_jax.experiment import Spec
 from cnn_jax.losses.comparison import pair_masks
@@ -15,13 +15,11 @@ from cnn_jax.losses.two_views import as_two_views, two_views
 from cnn_jax.override import override_all
 from cnn_jax.parallel import make_parallel
 from cnn_jax.train import make_step
-from tests.runs import CLASSIFIER, TRIPLET, assert_trees_equal, run_steps
+from tests.runs import CLASSIFIER, TRIPLET, assert_trees_equal, run_steps, start
 
 UNLABELLED = dataclasses.replace(
     TRIPLET, name="unlabelled", two_views=True, loss=Spec("nt_xent", temperature=0.5), memory_size=40, accumulate_steps=2
 )
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_each_picture_is_a_class_of_its_own():
@@ -81,7 +79,7 @@ def test_labels_are_not_read_and_each_view_is_augmented_by_itself():
     built = build(UNLABELLED)
     step, draw = jax.jit(make_step(built, make_parallel("jit", 1))), np.random.default_rng(2)
     batch = {"inputs": jnp.array(draw.integers(0, 256, (16, 8, 8, 1)), jnp.uint8), "valid": jnp.ones(16, bool)}
-    states = [step(first_state(built), {**batch, "targets": jnp.array(draw.integers(0, 4, 16))})[0] for _ in range(2)]
+    states = [step(start(built), {**batch, "targets": jnp.array(draw.integers(0, 4, 16))})[0] for _ in range(2)]
     assert_trees_equal(states[0].params, states[1].params)
     held = states[0].memory.references
     assert np.bincount(held.labels[held.where]).tolist() == [2] * 16

@@ -8,7 +8,7 @@ from cnn_jax.losses.vicreg import vicreg, vicreg_by_label
 from tests.embedding_cases import assert_equals_batch_oracle, mean
 from tests.mined_cases import assert_equals_when_mined, over_pairs
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 MIX = np.random.default_rng(8).normal(size=(4, 4)) * 0.4
 

@@ -14,8 +14,6 @@ from cnn_jax.ops.pool import global_max_pool
 from tests.even_choice import TYPES, evenly
 from tests.walked_windows import LARGE, assert_equals_walk, first_maximum, geometries, pooled, windows
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def highest(v, _):
     return v.max(0)

@@ -1,6 +1,7 @@
 """The memory of earlier batches: a ring that a loop agrees with, and losses that compare a batch with it."""
 
 from collections import deque
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,6 @@ from cnn_jax.losses.contrastive import contrastive_squared
 from cnn_jax.losses.memory import enqueue, init_memory
 from cnn_jax.losses.triplet import triplet_batch_all
 from tests.embedding_cases import euclidean, mean
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SIZE = 7
 
@@ -44,15 +43,16 @@ def test_no_gradient_goes_through_the_memory():
         memory = enqueue(init_memory(4, 2), x, jnp.array([0, 1]))
         return contrastive_squared(jnp.ones((2, 2)), jnp.array([0, 1]), references=memory.references).sum()
 
-    assert (jax.grad(through)(jnp.array([[1.0, 2.0], [3.0, 5.0]])) == 0).all()
+    assert (jax.jit(jax.grad(through))(jnp.array([[1.0, 2.0], [3.0, 5.0]])) == 0).all()
 
 
 @pytest.mark.usefixtures("float64")
 def test_a_batch_is_compared_with_itself_and_with_the_memory():
     (first, first_labels, filled), (x, labels, where) = batches(2, 6)
     first, x = first.astype(np.float64), x.astype(np.float64)
-    memory = enqueue(init_memory(9, 3, jnp.float64), jnp.array(first), jnp.array(first_labels), jnp.array(filled))
-    losses = contrastive_squared(jnp.array(x), jnp.array(labels), where=jnp.array(where), references=memory.references, margin=2.0)
+    memory = jax.jit(enqueue)(init_memory(9, 3, jnp.float64), jnp.array(first), jnp.array(first_labels), jnp.array(filled))
+    loss_fn = jax.jit(partial(contrastive_squared, margin=2.0))
+    losses = loss_fn(jnp.array(x), jnp.array(labels), where=jnp.array(where), references=memory.references)
     rows = np.vstack([x, first])
     d, tags, counts = euclidean(rows), [*labels, *first_labels], [*where, *filled]
     pairs = [(i, j) for i in range(6) for j in range(12) if i != j and counts[i] and counts[j]]
@@ -63,8 +63,8 @@ def test_a_batch_is_compared_with_itself_and_with_the_memory():
 
 def test_an_empty_memory_changes_nothing():
     x, labels = jnp.array(np.random.default_rng(0).normal(size=(6, 3))), jnp.array([0, 0, 1, 1, 2, 2])
-    alone = triplet_batch_all(x, labels, margin=0.5)
-    np.testing.assert_allclose(triplet_batch_all(x, labels, margin=0.5, references=init_memory(5, 3).references), alone, rtol=1e-5)
+    loss_fn = jax.jit(partial(triplet_batch_all, margin=0.5))
+    np.testing.assert_allclose(loss_fn(x, labels, references=init_memory(5, 3).references), loss_fn(x, labels), rtol=1e-5)
 
 
 def test_what_does_not_fit_is_refused():

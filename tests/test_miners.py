@@ -14,7 +14,7 @@ from cnn_jax.losses.triplet import triplet_batch_all
 from cnn_jax.registry import MINERS
 from tests.embedding_cases import CASES, assert_equals_batch_oracle, cosines, euclidean, make_case, mean, pairs, triplets
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def counts(positives, negatives):
@@ -134,7 +134,7 @@ def test_weights_have_no_gradient(name):
         mined = MINERS[name](compare(x, jnp.array(labels), None))
         return sum((w * jnp.arange(81.0).reshape(9, 9)).sum() for w in (mined.positives, mined.negatives))
 
-    assert (jax.grad(weighed)(jnp.array(x)) == 0).all()
+    assert (jax.jit(jax.grad(weighed))(jnp.array(x)) == 0).all()
 
 
 @pytest.mark.parametrize("name", MINERS)
@@ -142,8 +142,9 @@ def test_references_are_mined_like_the_batch(name):
     """Seven anchors against the nine examples: the first seven rows of what the whole batch chooses."""
     x, labels, _ = make_case("another")
     x, labels = jnp.array(x), jnp.array(labels)
-    expected = compare(x, labels, None, miner=MINERS[name])
-    mined = compare(x[:7], labels[:7], None, References(x[7:], labels[7:], jnp.ones(2, bool)), MINERS[name])
+    expected = jax.jit(partial(compare, where=None, miner=MINERS[name]))(x, labels)
+    rest = References(x[7:], labels[7:], jnp.ones(2, bool))
+    mined = jax.jit(partial(compare, where=None, miner=MINERS[name]))(x[:7], labels[:7], references=rest)
     np.testing.assert_allclose(mined.positives.astype(float), expected.positives[:7].astype(float), rtol=1e-9)
     np.testing.assert_allclose(mined.negatives.astype(float), expected.negatives[:7].astype(float), rtol=1e-9)
 
@@ -168,7 +169,7 @@ def test_contrastive_of_mined_pairs(name, oracle):
     """A step of the finite differences must not change the choice, and the weights, which depend on the distances, are constants."""
     x, labels, where = make_case("random")
     fixed = oracle(x, labels, where)
-    value, gradient = jax.value_and_grad(lambda x: contrastive(x, jnp.array(labels), miner=MINERS[name]).mean())(jnp.array(x))
+    value, gradient = jax.jit(jax.value_and_grad(lambda x: contrastive(x, jnp.array(labels), miner=MINERS[name]).mean()))(jnp.array(x))
     np.testing.assert_allclose(value, mined_contrastive(x, labels, where, lambda *_: fixed), rtol=1e-9)
     for direction in np.random.default_rng(0).normal(size=(4, *x.shape)):
         up, down = (mined_contrastive(x + step * direction, labels, where, lambda *_: fixed) for step in (1e-6, -1e-6))

@@ -38,15 +38,14 @@ def taken_out_again(name, path):
 def example(request):
     """A model's name, the model with six classes, its variables, and four images of the least sensible size."""
     name = request.param
-    quickly = request.config.option.markexpr == "not slow"  # compiling is nearly all of these tests' time
-    jax.config.update("jax_disable_most_optimizations", True)  # for the first state always, as in a run
+    quickly = request.config.option.markexpr == "not slow"  # else optimised, but for the first state, as in a run
     model = MODELS[name](num_outputs=6)
     side = SIDE.get(name, 32)
     x = jnp.array(np.random.default_rng(0).normal(size=(4, side, side, 3)), jnp.float32)
     variables = jax.jit(partial(model.init, train=False))(jax.random.key(1), x[:1])
     jax.config.update("jax_disable_most_optimizations", quickly)
     yield name, model, variables, x
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", True)
     jax.clear_caches()  # its programs would stay in memory, 70 networks' of them
 
 

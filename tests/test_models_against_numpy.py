@@ -17,8 +17,6 @@ from cnn_jax.models.resnet import BasicBlock, Bottleneck, ResNet, projection, re
 from cnn_jax.models.stems import blur
 from cnn_jax.models.vgg import VGG
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def conv(x, kernel, stride=1, pad=0, groups=1):
     x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))

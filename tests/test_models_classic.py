@@ -17,8 +17,6 @@ from cnn_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 from cnn_jax.models.vgg import VGG
 from tests.traced_models import called, filled, images, shapes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 VARIANTS = {
     "resnext": (ResNet(3, (1, 1), partial(Bottleneck, groups=4, group_width=16), width=16), 24),
     "se": (ResNet(3, (1, 1), partial(BasicBlock, recalibrate=resnet.squeeze_excitation), width=64, stem="small"), 6),

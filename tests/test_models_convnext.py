@@ -4,12 +4,9 @@ from functools import partial
 
 import jax
 import numpy as np
-import pytest
 
 from cnn_jax.models import convnext
 from tests.traced_models import images
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_convnext_starts_near_the_identity():

@@ -5,13 +5,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from cnn_jax.features import feature_names
 from cnn_jax.models import densenet
 from tests.traced_models import filled, images, shapes
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_densenet_grows_by_its_rate_and_halves_between_blocks():

@@ -8,8 +8,6 @@ from cnn_jax.layers import BatchNorm, Conv
 from cnn_jax.models import efficientnet, mobilenet
 from tests.traced_models import called, shapes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_channels_are_rounded_to_multiples_of_eight():
     for tenths in range(1, 4000):

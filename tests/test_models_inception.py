@@ -12,8 +12,6 @@ from cnn_jax.models import googlenet, inception_v3
 from tests.small_networks import SMALL
 from tests.traced_models import filled, images, num_params, shapes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize(("family", "num_heads"), [("googlenet", 2), ("inception_v3", 1)])
 def test_auxiliary_heads_cost_nothing_in_evaluation(family, num_heads):

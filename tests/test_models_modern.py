@@ -13,8 +13,6 @@ from cnn_jax.models import convnext, densenet, efficientnet, googlenet, inceptio
 from tests.small_networks import SMALL
 from tests.traced_models import called, filled, images, num_params, outputs_and_shapes, shapes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 # Parameters at 1000 classes, torchvision's. The sizes of the registry are counted in test_models.py; here what options make of them.
 COUNTS = {
     partial(googlenet.GoogLeNet, auxiliary=True): 13_004_888,

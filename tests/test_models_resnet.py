@@ -16,8 +16,6 @@ from cnn_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 from cnn_jax.registry import MODELS
 from tests.traced_models import called, filled, images, shapes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 make_conv = partial(Conv, use_bias=False)
 
 

@@ -12,8 +12,6 @@ from cnn_jax.ops.norm import batch_moments, group_norm, instance_norm, layer_nor
 from tests.even_choice import TYPES, evenly
 from tests.layer_oracle import TOLERANCES, assert_layer_agrees, assert_near, three_sizes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def loop_norm(x, together, scale, bias, epsilon, centred=True):
     """The definition: values whose index has the same `together` share a mean and a variance."""

@@ -8,8 +8,6 @@ import pytest
 
 from cnn_jax.optim import adamw, clipped, constant, moving_average, piecewise, sgd, warmup_cosine
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def run(tx, num=4):
     rng = np.random.default_rng(0)

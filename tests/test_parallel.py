@@ -26,9 +26,6 @@ EXPERIMENTS = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 @cache
 def reference(name):
     return run_steps(EXPERIMENTS[name], "jit", 1, 3)

@@ -28,8 +28,6 @@ from cnn_jax.ops.pool import (
 from tests.even_choice import TYPES, evenly
 from tests.walked_windows import LARGE, assert_equals_walk, first_maximum, geometries, windows
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 random_cases = settings(max_examples=15, deadline=None, derandomize=True)
 
 

@@ -12,7 +12,7 @@ from cnn_jax.losses.ranking import lambda_rank, pairwise_logistic
 from cnn_jax.losses.reduction import masked_mean
 from cnn_jax.metrics.ranking import ndcg
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 CASES = ["random", "masked", "wide", "equal_targets", "irrelevant", "one", "all_masked"]
 
@@ -95,6 +95,7 @@ def test_losses_equal_loops(loss_fn, oracle, options):
 
 @pytest.mark.parametrize("loss_fn", [softmax_ranking, list_net, pairwise_logistic, lambda_rank])
 def test_lists_at_once_and_half_precision(loss_fn):
+    loss_fn = jax.jit(loss_fn)
     s, y, _ = make_case("random")
     lists, targets = jnp.array(np.stack([s, s[::-1] * 0.7])), jnp.array(np.stack([y, y]))
     together = jax.vmap(loss_fn)(lists, targets)

@@ -16,8 +16,6 @@ from jax.sharding import PartitionSpec as P
 from cnn_jax.layers import DropBlock, Dropout, GaussianNoise, SpatialDropout, StochasticDepth
 from cnn_jax.ops.dropout import drop_block, dropout, gaussian_noise, spatial_dropout, stochastic_depth
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 SHAPES = [(8, 6), (8, 5, 4), (8, 4, 3, 5), (8, 2, 2, 3, 2)]
 # What of an index (example, *position, channel) is dropped together.
 TOGETHER = {dropout: lambda p: p, spatial_dropout: lambda p: (p[0], p[-1]), stochastic_depth: lambda p: p[0]}
@@ -33,7 +31,7 @@ def ids(op):
 @given(shape=st.sampled_from(SHAPES), rate=st.sampled_from([0.1, 0.5, 0.8]), seed=st.integers(0, 99))
 def test_what_is_dropped_together_is_dropped_or_scaled_as_one(op, shape, rate, seed):
     x = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-    y, pullback = jax.vjp(lambda x: op(jax.random.key(seed), x, rate=rate), jnp.array(x))
+    y, pullback = jax.vjp(jax.jit(lambda x: op(jax.random.key(seed), x, rate=rate)), jnp.array(x))
     kept, fates = np.asarray(y) != 0, {}
     for place in np.ndindex(shape):
         fates.setdefault(TOGETHER[op](place), set()).add(bool(kept[place]))
@@ -121,15 +119,17 @@ def test_the_draw_is_the_same_on_any_number_of_devices():
 @pytest.mark.parametrize("op", OPS, ids=ids)
 def test_the_draw_of_an_example_does_not_depend_on_the_others(op):
     key, x = jax.random.key(7), jnp.array(np.random.default_rng(8).normal(size=(8, 4, 3, 5)), jnp.float32)
-    np.testing.assert_array_equal(op(key, x.at[4:].set(9.0))[:4], op(key, x)[:4])
+    draw = jax.jit(functools.partial(op, key))
+    np.testing.assert_array_equal(draw(x.at[4:].set(9.0))[:4], draw(x)[:4])
 
 
 @pytest.mark.parametrize("op", OPS, ids=ids)
 def test_bfloat16_is_rounded_once(op):
     x = jnp.array(np.random.default_rng(9).normal(size=(8, 4, 3, 5)), jnp.bfloat16)
-    y = op(jax.random.key(10), x)
+    op = jax.jit(functools.partial(op, jax.random.key(10)))
+    y = op(x)
     assert y.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(y, op(jax.random.key(10), x.astype(jnp.float32)).astype(jnp.bfloat16))
+    np.testing.assert_array_equal(y, op(x.astype(jnp.float32)).astype(jnp.bfloat16))
 
 
 def test_rates_of_zero_and_one_need_no_dice_and_others_are_refused():

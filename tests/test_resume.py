@@ -24,7 +24,7 @@ from cnn_jax.train import train
 from cnn_jax.workdir import read_experiment
 from tests.runs import CLASSIFIER, REPOSITORY, TRIPLET, assert_trees_equal
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_commands")
 
 TIMES = ("examples_per_second",)
 

@@ -7,8 +7,6 @@ from sklearn.metrics import average_precision_score, ndcg_score
 from cnn_jax.metrics import retrieval as r
 from cnn_jax.metrics.neighbours import nearest_neighbours
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 FIGURES = ("r_precision", "map_at_r", "average_precision", "ndcg")
 
 

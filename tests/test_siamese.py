@@ -1,6 +1,7 @@
 """Siamese networks on explicit pairs: the ending, the data, the loss, and verification metrics against scikit-learn and brute force."""
 
 import itertools
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -18,8 +19,6 @@ from cnn_jax.registry import DATASETS, MODELS
 from tests.against_oracle import assert_equals_oracle
 from tests.runs import run_steps
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 class Flat(nn.Module):
     @nn.compact
@@ -30,7 +29,7 @@ class Flat(nn.Module):
 def test_both_images_go_through_one_network(float64):
     pairs = np.random.default_rng(0).normal(size=(3, 4, 4, 2))
     model = Siamese(Flat())
-    variables = model.init(jax.random.key(0), jnp.array(pairs), train=False)
+    variables = jax.jit(partial(model.init, train=False))(jax.random.key(0), jnp.array(pairs))
     assert jax.tree.leaves(variables)[1].shape == (16, 5)  # of one image
     kernel, bias = (np.asarray(variables["params"]["network"]["Dense_0"][name]) for name in ("kernel", "bias"))
     first, second = (pairs[..., i].reshape(3, -1) @ kernel + bias for i in (0, 1))
@@ -42,9 +41,9 @@ def test_a_pair_of_equal_images_has_no_distance_and_no_gradient():
     image = jnp.array(np.random.default_rng(0).normal(size=(2, 4, 4, 1)), jnp.float32)
     pairs = jnp.concatenate([image, image], axis=-1)
     model = Siamese(Flat())
-    variables = model.init(jax.random.key(0), pairs, train=False)
+    variables = jax.jit(partial(model.init, train=False))(jax.random.key(0), pairs)
     assert (model.apply(variables, pairs, train=False) == 0).all()
-    gradient = jax.grad(lambda v: model.apply(v, pairs, train=False).sum())(variables)
+    gradient = jax.jit(jax.grad(lambda v: model.apply(v, pairs, train=False).sum()))(variables)
     assert all((g == 0).all() for g in jax.tree.leaves(gradient))
 
 

@@ -14,8 +14,6 @@ from cnn_jax.ops.stochastic_pool import probability_weighted_pool, stochastic_po
 from tests.even_choice import TYPES, evenly
 from tests.walked_windows import assert_equals_walk, geometries, pooled, pulled_back, values_of, windows
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def options_of(geometry):
     _, window, stride, pads, _, ceil_mode = geometry

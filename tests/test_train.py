@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +14,9 @@ from cnn_jax.data.pipeline import empty_batch
 from cnn_jax.evaluate import evaluate_workdir
 from cnn_jax.experiment import Expected, Spec
 from cnn_jax.parallel import make_parallel
-from cnn_jax.state import init_state
 from cnn_jax.train import make_step, train, verdict
 from cnn_jax.workdir import read_experiment
-from tests.runs import CLASSIFIER, TRIPLET, run_steps
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+from tests.runs import CLASSIFIER, TRIPLET, run_steps, start
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -59,8 +57,7 @@ def test_the_average_is_the_formulas():
 @pytest.mark.parametrize("experiment", [CLASSIFIER, TRIPLET, dataclasses.replace(CLASSIFIER, accumulate_steps=2)])
 def test_a_batch_in_which_nothing_counts_does_no_harm(experiment):
     built, parallel = build(experiment), make_parallel("jit", 1)
-    state = init_state(built.model, built.tx, (8, 8, 1), 0, with_ema=True)
-    state, measures = jax.jit(make_step(built, parallel))(state, empty_batch(16, (8, 8, 1)))
+    state, measures = jax.jit(make_step(built, parallel))(start(built), empty_batch(16, (8, 8, 1)))
     assert measures["loss"].total == 0
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(state.params))
 
@@ -80,7 +77,7 @@ def test_embeddings_are_of_unit_length_or_as_the_network_gives_them(loss):
     norms = {}
     for length in ("unit", "free"):
         experiment = dataclasses.replace(TRIPLET, loss=Spec(loss), embedding_length=length)
-        outputs, _ = build(experiment).model.init_with_output(jax.random.key(0), images, train=False)
+        outputs, _ = jax.jit(partial(build(experiment).model.init_with_output, train=False))(jax.random.key(0), images)
         norms[length] = np.linalg.norm(outputs, axis=1)
     np.testing.assert_allclose(norms["unit"], 1, rtol=1e-6)
     assert np.ptp(norms["free"]) > 1e-3

@@ -9,7 +9,7 @@ from cnn_jax.losses import triplet_sums
 from cnn_jax.losses.reduction import masked_mean
 from cnn_jax.losses.triplet import triplet_batch_all, triplet_semi_hard
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 B = 300
 # The size of one of two classes: gone through one by one, and sorted.
@@ -94,7 +94,7 @@ def test_all_triplets_of_300_examples(way, semi_hard):
     loss_fn, oracle = (triplet_semi_hard, semi_hard_oracle) if semi_hard else (triplet_batch_all, all_oracle)
     values, gradient = found = value_and_gradient(loss_fn, x, labels, where, 0.3)
     np.testing.assert_allclose(values, oracle(x, labels, where, 0.3), rtol=1e-9, atol=1e-12)
-    expected = jax.grad(lambda x: plain_mean(x, labels, where, 0.3, semi_hard))(jnp.array(x))
+    expected = jax.jit(jax.grad(lambda x: plain_mean(x, labels, where, 0.3, semi_hard)))(jnp.array(x))
     if semi_hard:  # of two negatives that coincide either may be the nearest
         gradient, expected = (np.add.reduceat(g, np.setdiff1d(np.arange(B), [7, 201])) for g in (gradient, expected))
     np.testing.assert_allclose(gradient, expected, rtol=1e-7, atol=1e-11)

@@ -14,8 +14,6 @@ from cnn_jax.ops.norm import standardise_weights
 from tests.even_choice import TYPES, evenly
 from tests.layer_oracle import TOLERANCES, assert_layer_agrees, assert_near, three_sizes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def standardised(w, epsilon=1e-6):
     """(w − mean) / √(var + ε), one output channel after another."""

@@ -11,8 +11,6 @@ import pytest
 from cnn_jax.ops.pool import average_pool, l2_pool, lp_pool, max_pool, probability_weighted_pool, stochastic_pool
 from tests.walked_windows import starts
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 draw = functools.partial(stochastic_pool, jax.random.key(0))
 
 
