@@ -19,7 +19,7 @@ test: $(VENV)/.installed-dev
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow -s --ignore=tests/test_models.py
 
-# Every registered network for real, compiled as a user's: gradients, devices, jit against eager. Takes about an hour.
+# Every registered network for real, compiled as a user's: gradients, devices, jit against eager. Takes an hour and a half of CPU.
 models: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_models.py
 
