@@ -73,8 +73,7 @@ def make_train_step(
     >>> from cnn_jax.state import init_state
     >>> same = lambda *arguments, **options: arguments[-1]
     >>> loss = lambda outputs, targets, *, where: outputs.sum(1)  # whose gradient is 1 for the bias
-    >>> settings = {"augment": same, "mix": unmixed, "standardise": same, "average": same}
-    >>> step = jax.jit(make_train_step(BatchNorm(), loss, {}, optax.sgd(0.5), **settings))
+    >>> step = make_train_step(BatchNorm(), loss, {}, optax.sgd(0.5), augment=same, mix=unmixed, standardise=same, average=same)
     >>> batch = {"inputs": jnp.array([[1.0], [3.0]]), "targets": jnp.zeros(2), "valid": jnp.ones(2, bool)}
     >>> state, measures = step(init_state(BatchNorm(), optax.sgd(0.5), (1,), seed=0, with_ema=False), batch)
     >>> state.step.item(), state.params["bias"].tolist()

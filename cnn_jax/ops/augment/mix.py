@@ -45,7 +45,7 @@ def mixup(
 
     Reference: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2017.
 
-    >>> mixed = jax.jit(mixup)(jax.random.key(0), jnp.ones((2, 4, 4, 1)))
+    >>> mixed = mixup(jax.random.key(0), jnp.ones((2, 4, 4, 1)))
     >>> mixed.images.shape, mixed.weights.shape
     ((2, 4, 4, 1), (2,))
     """
@@ -79,7 +79,7 @@ def cutmix(
 
     Reference: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", 2019.
 
-    >>> mixed = jax.jit(cutmix)(jax.random.key(0), jnp.ones((2, 4, 4, 1)))
+    >>> mixed = cutmix(jax.random.key(0), jnp.ones((2, 4, 4, 1)))
     >>> mixed.images.shape, mixed.weights.shape
     ((2, 4, 4, 1), (2,))
     """
@@ -111,7 +111,7 @@ def mixup_or_cutmix(
 
     Reference: Touvron et al., "Training data-efficient image transformers", 2020, table 9.
 
-    >>> mixed = jax.jit(mixup_or_cutmix)(jax.random.key(0), jnp.ones((2, 4, 4, 1)))
+    >>> mixed = mixup_or_cutmix(jax.random.key(0), jnp.ones((2, 4, 4, 1)))
     >>> mixed.images.shape, mixed.weights.shape
     ((2, 4, 4, 1), (2,))
     """

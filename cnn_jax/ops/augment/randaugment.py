@@ -66,7 +66,7 @@ def rand_augment(
 
     Reference: Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space", 2019.
 
-    >>> jax.jit(rand_augment)(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
+    >>> rand_augment(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
     check_images(images)
@@ -109,7 +109,7 @@ def trivial_augment(
 
     Reference: Müller & Hutter, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation", 2021.
 
-    >>> jax.jit(trivial_augment)(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
+    >>> trivial_augment(jax.random.key(0), jnp.ones((2, 8, 8, 3))).shape
     (2, 8, 8, 3)
     """
     amounts = Amounts(shear=0.99, translate=(32.0, 32.0), degrees=135.0, change=0.99, bits=6)
