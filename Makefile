@@ -12,7 +12,8 @@ train: $(VENV)/.installed
 	$(BIN)/python launch.py --experiment=digits_resnet
 
 # XLA's older generator of loops compiles the suite's thousands of unoptimised programs twice as fast (optimised ones slower: 52 s
-# for 12 s of first state), and a program in one part 4 % faster. Commands that tests run as a user types them are compiled as a user's are.
+# for 12 s of first state); in one part each compiles 4 % faster. Commands that tests run as a user types them are compiled as a
+# user's are.
 test: export XLA_FLAGS := $(XLA_FLAGS) --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
