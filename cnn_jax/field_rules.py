@@ -135,6 +135,16 @@ def _window(along: Along, size: int, stride: int, pad: int, dilation: int, input
     return Along(along.space, jump * Fraction(stride, input_dilation), min(ends), max(ends))
 
 
+def _correlation(eqn, seen, shape) -> Field:
+    image, kernel = seen
+    geometry = eqn.params["geometry"]
+    if image is None or kernel is not None:
+        return sees_all(eqn, seen, shape)
+    rows = zip(image.axes[1:-1], geometry.window, geometry.stride, geometry.pads, geometry.dilation, geometry.input_dilation, strict=True)
+    axes = [along and _window(along, k, s, before, d, gap) for along, k, s, (before, _), d, gap in rows]
+    return Field((image.axes[0], *axes, None), _collapsed(image, eqn.invars[0].aval.shape, iter([len(shape) - 1])))
+
+
 def _conv(eqn, seen, shape) -> Field:
     p = eqn.params
     image, kernel = seen
@@ -252,7 +262,8 @@ def _reverse(eqn, seen, shape) -> Field:
 
 # What an operation's output sees, by the name of its primitive: (what its inputs see, its parameters) -> what it sees.
 RULES: dict[str, Callable[..., Field]] = {
-    "conv_general_dilated": _conv,
+    "correlation": _correlation,  # ours
+    "conv_general_dilated": _conv,  # jax's, which networks from elsewhere use
     "dot_general": _dot,
     "broadcast_in_dim": _broadcast,
     "reshape": _reshape,

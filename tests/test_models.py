@@ -67,10 +67,9 @@ def count_macs(jaxpr):
     """Multiply-adds of the convolutions and products in a program, from the shapes of its operations alone."""
     total = 0
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
+        if equation.primitive.name == "correlation":
             kernel = equation.invars[1].aval.shape
-            out_features = kernel[equation.params["dimension_numbers"].rhs_spec[0]]
-            total += math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // out_features
+            total += math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[-1]
         elif equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             total += math.prod(equation.outvars[0].aval.shape) * math.prod(equation.invars[0].aval.shape[i] for i in contracted)

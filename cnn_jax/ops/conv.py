@@ -8,11 +8,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cnn_jax.ops.arguments import check_array, check_whole
+from cnn_jax.ops.correlation import correlation
+from cnn_jax.ops.native_conv import SPATIAL, Geometry
 from cnn_jax.ops.padding import Border, Padding, PerAxis, explicit_padding, pad_space, per_axis
-
-# Spatial letters by number of spatial dimensions: NWC, NHWC, NDHWC.
-_SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
-
 
 def correlate(
     inputs: Float[Array, "b *space c_in"],
@@ -239,17 +237,9 @@ def check_transposed(sizes, window, stride, dilation, output_padding, cut) -> No
 
 
 def _conv(inputs, kernel, stride, pads, input_dilation, dilation, groups: int) -> Array:
-    space = _SPATIAL[inputs.ndim - 2]
-    return lax.conv_general_dilated(
-        inputs,
-        kernel,
-        window_strides=stride,
-        padding=pads,
-        lhs_dilation=input_dilation,
-        rhs_dilation=dilation,
-        dimension_numbers=(f"N{space}C", f"{space}IO", f"N{space}C"),
-        feature_group_count=groups,
-    )
+    space, window = inputs.shape[1:-1], kernel.shape[:-2]
+    pads = tuple((int(before), int(after)) for before, after in pads)
+    return correlation(inputs, kernel, Geometry(space, window, stride, pads, input_dilation, dilation, groups))
 
 
 def _check_channels(inputs: Array, kernel: Array, groups: int) -> int:
@@ -273,6 +263,6 @@ def _check_channels(inputs: Array, kernel: Array, groups: int) -> int:
 
 def _num_space(inputs: Array) -> int:
     check_array("inputs", inputs)
-    if inputs.ndim - 2 not in _SPATIAL:
+    if inputs.ndim - 2 not in SPATIAL:
         raise ValueError(f"inputs must be [b, *space, c] with 1 to 3 spatial axes, got shape {inputs.shape}")
     return inputs.ndim - 2
