@@ -11,7 +11,10 @@ from cnn_jax.experiment import Experiment, Spec
 from cnn_jax.options import fits, options, reads, takes, wrong_type
 from cnn_jax.registry import BY_FIELD, LOSSES
 
-_AT_LEAST_ONE = ("batch_size", "eval_batch_size", "num_steps", "log_every", "eval_every", "accumulate_steps", "embedding_size")
+_AT_LEAST_ONE = (
+    *("batch_size", "eval_batch_size", "num_steps", "log_every", "eval_every"),
+    *("accumulate_steps", "steps_per_dispatch", "embedding_size"),
+)
 
 
 def resolve(experiment: Experiment) -> Experiment:

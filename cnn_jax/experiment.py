@@ -110,6 +110,7 @@ class Experiment:
     accumulate_steps: int = 1  # micro-batches an update; BatchNorm and in-batch pairs see one micro-batch
     clip_norm: float | None = None
     ema_decay: float | None = None  # of params and batch_stats; evaluation then uses the average
+    steps_per_dispatch: int = 1  # updates that are handed to the device at once; the numbers are the same
     workers: int = 2  # processes that decode images, for data sets that do not fit in memory
 
 

@@ -25,16 +25,22 @@ class Parallel(NamedTuple):
       axis_name: what the step is made with: None under jit.
       make: (f) -> f(), compiled, its arrays whole on each device.
       shapes: (f) -> the shapes of f() without its numbers, to be whole on each device.
+      place: puts NumPy arrays on the devices, whole on each.
       shard: puts a batch of NumPy arrays on the devices, each its part.
+      shard_stacked: the same with batches that are stacked along a first axis.
       compile: (step, state, batch, donate) -> the step, compiled once for these shapes; other shapes are an error.
+      compile_steps: (steps, state, data, batches) -> steps as from `step.make_steps`, compiled once. The state is given away.
     """
 
     num_devices: int
     axis_name: str | None
     make: Callable[[Callable[[], PyTree]], PyTree]
     shapes: Callable[[Callable[[], PyTree]], PyTree]
+    place: Callable[[PyTree], PyTree]
     shard: Callable[[Batch], Batch]
+    shard_stacked: Callable[[Batch], Batch]
     compile: Callable[..., Callable[[PyTree, Batch], Any]]
+    compile_steps: Callable[..., Callable[[PyTree, PyTree, Batch, int], Any]]
 
 
 def over_mesh(devices: list[jax.Device]) -> Parallel:
@@ -45,19 +51,26 @@ def over_mesh(devices: list[jax.Device]) -> Parallel:
     (1, None)
     """
     mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-    whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
+    whole, split, stacked = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P(None, AXIS))
 
     def compile_step(step, state, batch, *, donate: bool):
         jitted = jax.jit(step, in_shardings=(whole, split), out_shardings=whole, donate_argnums=0 if donate else ())
         return jitted.lower(state, batch).compile()
+
+    def compile_steps(steps, state, data, batches):
+        jitted = jax.jit(steps, in_shardings=(whole, whole, stacked, whole), out_shardings=whole, donate_argnums=0)
+        return jitted.lower(state, data, batches, np.int32(1)).compile()
 
     return Parallel(
         num_devices=len(devices),
         axis_name=None,
         make=lambda f: _made(f, whole),
         shapes=lambda f: _shapes(f, whole),
+        place=lambda data: jax.device_put(data, whole),
         shard=lambda batch: jax.device_put(dict(batch), split),
+        shard_stacked=lambda batches: jax.device_put(dict(batches), stacked),
         compile=compile_step,
+        compile_steps=compile_steps,
     )
 
 
@@ -78,13 +91,26 @@ def over_pmap(devices: list[jax.Device]) -> Parallel:
         mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=0 if donate else ())
         return mapped.lower(state, batch).compile()
 
+    def shard_stacked(batches: Batch) -> Batch:
+        return jax.tree.map(
+            lambda x: np.moveaxis(np.asarray(x).reshape(len(x), n, x.shape[1] // n, *x.shape[2:]), 1, 0), dict(batches)
+        )
+
+    def compile_steps(steps, state, data, batches):
+        axes = (None, None, 0, None)
+        mapped = jax.pmap(steps, AXIS, in_axes=axes, out_axes=None, devices=devices, donate_argnums=0)
+        return mapped.lower(state, data, batches, np.int32(1)).compile()
+
     return Parallel(
         num_devices=n,
         axis_name=AXIS,
         make=lambda f: _made(f, whole),
         shapes=lambda f: _shapes(f, whole),
+        place=lambda data: jax.device_put(data, whole),
         shard=shard,
+        shard_stacked=shard_stacked,
         compile=compile_step,
+        compile_steps=compile_steps,
     )
 
 

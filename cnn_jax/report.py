@@ -161,14 +161,15 @@ class Report:
         if self.bar:
             self.bar.update(self.task, completed=step)
 
-    def train(self, step: int, values: dict[str, float]) -> None:
-        """Records the means since the last record, and the throughput."""
+    def train(self, step: int, values: dict[str, float], *, waited: float = 0.0) -> None:
+        """Records the means since the last record, the throughput, and the share of the time in which the device `waited` for data (s)."""
         last, start = self.since
-        rate = (step - last) * self.batch_size / max(time.perf_counter() - start, 1e-9)
+        seconds = max(time.perf_counter() - start, 1e-9)
+        rate, waiting = (step - last) * self.batch_size / seconds, min(waited / seconds, 1.0)
         self.restart_clock(step)
-        self._record(step, "train", {**values, "examples_per_second": rate})
+        self._record(step, "train", {**values, "examples_per_second": rate, "waiting": waiting})
         shown = {k: v for k, v in values.items() if k != "gradient_norm" and "/" not in k}  # a group's figures would fill lines
-        figures = f"{_figures(shown)}  {rate:,.0f} images/s"
+        figures = f"{_figures(shown)}  {rate:,.0f} images/s  waiting {100 * waiting:.0f} %"
         if self.bar:
             self.bar.update(self.task, completed=step, figures=figures)
         else:

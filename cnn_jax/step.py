@@ -118,6 +118,46 @@ def make_train_step(
     return train_step
 
 
+def make_steps(
+    step: Callable[[TrainState, Batch], tuple[TrainState, Measures]], take: Callable[[PyTree, Batch], Batch], size: int
+) -> Callable[[TrainState, PyTree, Mapping[str, PyTree], jax.Array], tuple[TrainState, Measures]]:
+    """Returns (state, data, batches, num) -> (state after `num` updates, each update's measures [size, …]): one dispatch for many.
+
+    The loop is one of the compiled program: its body is compiled once however many updates there are, and the host is not asked in between.
+
+    Args:
+      step: as from `make_train_step`.
+      take: (data, batch) -> batch, such as `data.feed.taken`.
+      size: the most updates, and the leading axis of `batches`. Measures of updates beyond `num` are zeros.
+
+    >>> step = lambda state, batch: (state + batch["x"], {"seen": batch["x"]})
+    >>> steps = make_steps(step, lambda data, batch: batch, size=3)
+    >>> total, measures = steps(jnp.zeros(()), {}, {"x": jnp.array([1.0, 2.0, 4.0])}, 2)
+    >>> total.item(), measures["seen"].tolist()
+    (3.0, [1.0, 2.0, 0.0])
+    """
+
+    def one_step(state, data, batches, num):
+        state, measures = step(state, take(data, jax.tree.map(lambda x: x[0], batches)))
+        return state, jax.tree.map(lambda m: m[None], measures)
+
+    def train_steps(state, data, batches, num):
+        def at(i):
+            return take(data, jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), batches))
+
+        def body(i, carried):
+            state, kept = carried
+            state, measures = step(state, at(i))
+            return state, jax.tree.map(lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, i, 0), kept, measures)
+
+        # Shapes alone, of which XLA keeps no more: under pmap they cannot be had from outside.
+        shapes = jax.eval_shape(lambda: step(state, at(0))[1])
+        nothing = jax.tree.map(lambda shape: jnp.zeros((size, *shape.shape), shape.dtype), shapes)
+        return lax.fori_loop(0, num, body, (state, nothing))
+
+    return one_step if size == 1 else train_steps
+
+
 def make_eval_step(
     model: nn.Module,
     loss_fn: LossFn,

@@ -1,7 +1,7 @@
 """The training loop. Its order is fixed: step, log, evaluate, save; each named by the number of completed updates."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,17 +12,21 @@ from cnn_jax import workdir as folder
 from cnn_jax.build import Built, build, first_state
 from cnn_jax.check import resolve
 from cnn_jax.checkpoint import Checkpoints
+from cnn_jax.data.feed import Chunk, Indexed, chunks, resident, stacked, taken
 from cnn_jax.data.pipeline import empty_batch, train_batches
+from cnn_jax.data.samplers import Order
+from cnn_jax.data.source import Source
 from cnn_jax.errors import UserError
 from cnn_jax.evaluate import Evaluator, restore_target
 from cnn_jax.experiment import Experiment
+from cnn_jax.idle import Idle
 from cnn_jax.metrics.embedding_health import collapse_warning
 from cnn_jax.mixing import mixed_loss, of_own_target
 from cnn_jax.parallel import Parallel, make_parallel
 from cnn_jax.report import Report, say, spelled, timed
 from cnn_jax.state import TrainState
-from cnn_jax.step import Measures, make_train_step
-from cnn_jax.types import Batch, StepFn
+from cnn_jax.step import Measures, make_steps, make_train_step
+from cnn_jax.types import Batch, PyTree, StepsFn
 
 
 def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devices: int | None = None) -> dict[str, float]:
@@ -52,41 +56,69 @@ def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devic
             return _already_done(experiment, workdir, state, evaluator)
         # All that can fail for want of memory or for a wrong setting has been tried before anything is written.
         evaluator.compile(state.eval_variables)
+        data = resident(sources["train"])
+        feed = _feed(built, sources["train"] if data is None else Indexed(sources["train"]), order, int(state.step))
+        data = parallel.place(data or {})
         with timed("compiling the training step"):
-            batch = parallel.shard(empty_batch(experiment.batch_size, built.dataset.train_shape))
-            step_fn = parallel.compile(make_step(built, parallel), state, batch, donate=True)
+            steps = make_steps(make_step(built, parallel), taken, experiment.steps_per_dispatch)
+            steps_fn = parallel.compile_steps(steps, state, data, parallel.shard_stacked(_empty_batches(built, indexed=bool(data))))
         folder.create(workdir, experiment, start_step=int(state.step), parallel=mode, num_devices=parallel.num_devices)
-        batches = train_batches(
-            sources["train"],
-            order,
-            seed=experiment.seed,
-            start_step=int(state.step),
-            num_steps=experiment.num_steps,
-            workers=experiment.workers,
-        )
         try:
-            return _loop(built, parallel, step_fn, state, batches, evaluator, checkpoints, workdir)
+            return _loop(built, parallel, partial(_dispatch, steps_fn, parallel, data), state, feed, evaluator, checkpoints, workdir)
         except OSError as error:
             raise UserError(f"Training stopped: {error}. What was saved is intact; the same command continues from there.") from error
+
+
+def _feed(built: Built, source: Source | Indexed, order: Order, start_step: int) -> Iterator[Chunk]:
+    """The batches from the first update after `start_step` on, in chunks that end where the loop has something else to do."""
+    experiment = built.experiment
+    every = [experiment.log_every, experiment.eval_every, *([experiment.save_every] if experiment.save_every else [])]
+
+    def stop(step: int) -> int:
+        return min(experiment.num_steps, *((step // n + 1) * n for n in every))
+
+    batches = train_batches(
+        source, order, seed=experiment.seed, start_step=start_step, num_steps=experiment.num_steps, workers=experiment.workers
+    )
+    return chunks(batches, size=experiment.steps_per_dispatch, start_step=start_step, stop=stop)
+
+
+def _empty_batches(built: Built, *, indexed: bool) -> Batch:
+    """What the steps are compiled for: batches of the form of all others, in which nothing counts."""
+    experiment = built.experiment
+    batch = empty_batch(experiment.batch_size, built.dataset.train_shape)
+    if indexed:
+        batch = {"indices": np.zeros(experiment.batch_size, np.int32), "valid": batch["valid"]}
+    return stacked([batch], experiment.steps_per_dispatch)
+
+
+def _dispatch(steps_fn: StepsFn, parallel: Parallel, data: PyTree, state: TrainState, chunk: Chunk) -> tuple[TrainState, Measures]:
+    return steps_fn(state, data, parallel.shard_stacked(chunk.batches), np.int32(chunk.num))
 
 
 def _loop(
     built: Built,
     parallel: Parallel,
-    step_fn: StepFn,
+    dispatch: Callable[[TrainState, Chunk], tuple[TrainState, Measures]],
     state: TrainState,
-    batches: Iterator[Batch],
+    feed: Iterator[Chunk],
     evaluator: Evaluator,
     checkpoints: Checkpoints,
     workdir: Path,
 ) -> dict[str, float]:
-    experiment, start_step, last, window, warned = built.experiment, int(state.step), built.experiment.num_steps, [], False
-    with Report(workdir, start_step=start_step, num_steps=last, batch_size=experiment.batch_size) as report:
-        for step, batch in enumerate(batches, start_step + 1):
-            state, measures = step_fn(state, parallel.shard(batch))
-            window.append(measures)
-            # One step stays in flight behind the one the host prepares; more would only hide where the time goes.
-            jax.block_until_ready(window[-2:][0])
+    experiment, step, last, window, warned, idle = built.experiment, int(state.step), built.experiment.num_steps, [], False, Idle()
+    with Report(workdir, start_step=step, num_steps=last, batch_size=experiment.batch_size) as report:
+        for chunk in feed:
+            if window:
+                idle.fetched(done=_is_done(window[-1][1]))
+            state, measures = dispatch(state, chunk)
+            window.append((chunk.num, measures))
+            # One chunk stays in flight behind the one the host prepares; more would only hide where the time goes.
+            if len(window) > 1:
+                jax.block_until_ready(window[-2][1])
+                idle.ended()
+            idle.began(chunk.num)
+            step += chunk.num
             report.advance(step)
 
             evaluates = step % experiment.eval_every == 0 or step == last
@@ -94,7 +126,7 @@ def _loop(
             # Saving closes a window as well: a run that resumes there then logs the same means.
             if step % experiment.log_every == 0 or saves:
                 means = _means(window, step)
-                report.train(step, {**means, "learning_rate": built.learning_rate(step - 1)})
+                report.train(step, {**means, "learning_rate": built.learning_rate(step - 1)}, waited=idle.take())
                 window = []
                 if not warned and (warning := collapse_warning(means)) is not None:
                     report.note(f"warning: at step {step}, {warning}")
@@ -192,16 +224,22 @@ def _announce(built: Built, parallel: Parallel, workdir: Path, start_step: int, 
         say(f"continuing after step {start_step} of {experiment.num_steps}")
 
 
-def _means(window: list[Measures], step: int) -> dict[str, float]:
-    """The means over the window's steps, and of those that had any, the diagnoses'.
+def _is_done(measures: Measures) -> bool:
+    return all(leaf.is_ready() for leaf in jax.tree.leaves(measures))
+
+
+def _means(window: list[tuple[int, Measures]], step: int) -> dict[str, float]:
+    """The means over the window's updates, and of those that had any, the diagnoses'.
 
     Raises UserError, naming the step, if a loss or a gradient is not finite.
     """
-    window = jax.device_get(window)
-    for at, measures in enumerate(window, step - len(window) + 1):
-        _check_finite(measures["loss"].result(), "loss", at)
-        _check_finite(measures["gradient_norm"].result(), "gradient's norm", at)
-    totals = jax.tree.map(lambda *x: np.sum(x, axis=0, dtype=np.float64), *window)
+    rows = [jax.tree.map(lambda m, n=num: m[:n], measures) for num, measures in jax.device_get(window)]
+    rows = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+    first = step - len(rows["loss"].total) + 1
+    for name, what in (("loss", "loss"), ("gradient_norm", "gradient's norm")):
+        for at, (total, count) in enumerate(zip(rows[name].total, rows[name].count, strict=True), first):
+            _check_finite(total / max(count, 1), what, at)
+    totals = jax.tree.map(lambda x: np.sum(x, axis=0, dtype=np.float64), rows)
     return {name: total.result() for name, total in totals.items() if name != "confusion" and not ("/" in name and not total.count)}
 
 

@@ -41,4 +41,5 @@ class ViewFn(Protocol):
     def __call__(self, batch: Batch, step: Array, *, axis_name: str | None = None) -> Batch: ...
 
 
-StepFn = Callable[[PyTree, Batch], tuple[PyTree, PyTree]]  # a training step: (state, batch) -> (state, measures)
+# Some training steps: (state, data on the device, batches stacked, how many of them count) -> (state, measures stacked)
+StepsFn = Callable[[PyTree, PyTree, Batch, np.int32], tuple[PyTree, PyTree]]

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from cnn_jax import runtime
 from cnn_jax.errors import UserError
 from cnn_jax.experiment import Experiment, differences, from_json, to_json
 from cnn_jax.files import write_text
@@ -112,6 +113,7 @@ def environment() -> dict[str, Any]:
         "devices": [d.device_kind for d in jax.local_devices()],
         "image_decoder": "cv2" if importlib.util.find_spec("cv2") else "PIL",  # TFDS takes what there is; pixels can differ
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "runtime": runtime.settings(),
         "versions": {p: metadata.version(p) for p in packages},
         "git": git_state(),
     }

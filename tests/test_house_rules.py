@@ -15,14 +15,14 @@ TESTS = sorted((REPOSITORY / "tests").glob("*.py"))
 
 # Imports point down only: a module may import from layers below its own, and from its own folder.
 LAYERS = [
-    ["errors", "types", "files"],
+    ["errors", "types", "files", "allocator", "idle"],
     ["experiment", "options"],
     ["ops", "field_rules"],
-    ["initialisers", "receptive_field"],
+    ["initialisers", "receptive_field", "runtime"],
     ["layers", "losses"],
     ["metrics", "geometry"],
     ["models", "mixing", "anatomy", "features"],
-    ["state", "optim", "data", "runtime", "workdir"],
+    ["state", "optim", "data", "workdir"],
     ["step", "parallel", "checkpoint", "report"],
     ["registry"],
     ["override", "check"],
@@ -83,7 +83,7 @@ def test_each_library_has_its_one_importer(path):
     text = path.read_text()
     if here != "parallel":
         for word in ("jax.jit", "jax.pmap", "PartitionSpec", "Mesh("):
-            assert word not in text
+            assert word not in text or (word, name_of(path)) == ("jax.jit", "cnn_jax.ops.apart")  # a call within a program
     if name_of(path) != "launch":
         assert "DEFINE_" not in text
         for word in ("XLA_FLAGS", "FLAGS.is_parsed()", "FLAGS.mark_as_parsed()"):  # grain wants them parsed; that is not reading them

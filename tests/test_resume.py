@@ -26,7 +26,7 @@ from tests.runs import CLASSIFIER, REPOSITORY, TRIPLET, assert_trees_equal
 
 pytestmark = pytest.mark.usefixtures("quick_commands")
 
-TIMES = ("examples_per_second",)
+TIMES = ("examples_per_second", "waiting")
 
 
 def final_state(workdir):

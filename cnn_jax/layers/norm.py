@@ -6,6 +6,7 @@ from flax.linen.initializers import Initializer, ones, zeros
 
 from cnn_jax.initialisers import check_initialiser
 from cnn_jax.ops.arguments import check_array, check_flag, check_number
+from cnn_jax.ops.batch_norm import batch_normalise
 from cnn_jax.ops.norm import batch_moments, group_norm, instance_norm, layer_norm, nearby_mean, normalise, num_values, rms_norm
 
 
@@ -57,7 +58,10 @@ class BatchNorm(nn.Module):
         if not train or self.frozen:
             return normalise(x, running_mean.value, running_var.value, scale, bias, epsilon=self.epsilon)
         axis_name = None if self.is_initializing() else self.axis_name  # initialisation runs outside any mapped axis
-        mean, var = batch_moments(x, nearby_mean(x, where=where, axis_name=axis_name), where=where, axis_name=axis_name)
+        if where is None:
+            y, mean, var = batch_normalise(x, scale, bias, epsilon=self.epsilon, axis_name=axis_name)
+        else:
+            mean, var = batch_moments(x, nearby_mean(x, where=where, axis_name=axis_name), where=where, axis_name=axis_name)
         if not self.is_initializing():
             num = num_values(x, where=where, axis_name=axis_name)
             self.sow("batch_moments", "moments", (jnp.asarray(num, jnp.float32), mean, var))
@@ -68,7 +72,7 @@ class BatchNorm(nn.Module):
                 unbiased, keep = var * (num / jnp.maximum(num - 1, 1)), jnp.where(num > 0, self.momentum, 1.0)
             for running, batch in ((running_mean, mean), (running_var, unbiased)):  # of float64 inputs, too, the state stays float32
                 running.value = (keep * running.value + (1 - keep) * batch).astype(running.value.dtype)
-        return normalise(x, mean, var, scale, bias, epsilon=self.epsilon)
+        return y if where is None else normalise(x, mean, var, scale, bias, epsilon=self.epsilon)
 
 
 class GroupNorm(nn.Module):

@@ -12,6 +12,7 @@ from cnn_jax.ops.correlation import correlation
 from cnn_jax.ops.native_conv import SPATIAL, Geometry
 from cnn_jax.ops.padding import Border, Padding, PerAxis, explicit_padding, pad_space, per_axis
 
+
 def correlate(
     inputs: Float[Array, "b *space c_in"],
     kernel: Float[Array, "*window c_in_per_group c_out"],

@@ -1,9 +1,9 @@
 """Correlation and its two gradients as three operations of jax, whose derivatives are the three again.
 
-y = correlation(x, w) is linear in x and in w. What its transposes compute, `input_gradient(g, w)` and `kernel_gradient(x, g)`, is linear in
-both arguments as well, and the transposes of these are among the three. So derivatives of any order, forward or reverse, are made of them, and
-each is computed as suits it and the device: as XLA does on accelerators, as `cpu_conv` chooses on a CPU. Which is decided when a program is
-lowered for a device, so one traced program runs anywhere.
+y = correlation(x, w) is linear in x and in w. What its transposes compute, `input_gradient(g, w)` and `kernel_gradient(x, g)`, is linear
+in both arguments as well, and the transposes of these are among the three. So derivatives of any order, forward or reverse, are made of
+them, and each is computed as suits it and the device: as XLA does on accelerators, as `cpu_conv` chooses on a CPU. Which is decided when a
+program is lowered for a device, so one traced program runs anywhere.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,12 @@ from jax.interpreters import ad, batching, mlir, xla
 from jaxtyping import Array, Float
 
 from cnn_jax.ops import cpu_conv, native_conv
+from cnn_jax.ops.apart import apart
 from cnn_jax.ops.native_conv import Geometry
 
-_correlation, _input_gradient, _kernel_gradient = map(Primitive, ("correlation", "correlation_input_gradient", "correlation_kernel_gradient"))
+_correlation = Primitive("correlation")
+_input_gradient = Primitive("correlation_input_gradient")
+_kernel_gradient = Primitive("correlation_kernel_gradient")
 
 
 def correlation(
@@ -48,8 +51,9 @@ def _define(primitive: Primitive, shape_of: Callable[..., tuple[int, ...]], name
     natively = mlir.lower_fun(getattr(native_conv, name), multiple_results=False)
 
     def on_cpu(context, a, b, *, geometry: Geometry):
-        chosen = partial(getattr(cpu_conv, name), whole=_runs_whole(context))
-        return mlir.lower_fun(chosen, multiple_results=False)(context, a, b, geometry=geometry)
+        whole = _runs_whole(context)
+        chosen = partial(getattr(cpu_conv, name), geometry=geometry, whole=whole)
+        return mlir.lower_fun(apart(chosen) if whole and name == "kernel_gradient" else chosen, multiple_results=False)(context, a, b)
 
     primitive.def_impl(partial(xla.apply_primitive, primitive))
     primitive.def_abstract_eval(lambda a, b, *, geometry: a.update(shape=shape_of(a, b, geometry=geometry)))

@@ -14,8 +14,8 @@
                    few positions            patches times matrix
                    else                     XLA's convolution, its operands laid out for it
 
-docs/performance.md has what each was measured to gain. XLA's compiler lays out operands for its convolution in a program's outermost computation
-only: in a loop (`lax.scan`) a gradient left to it is a hundred times slower.
+docs/performance.md has what each was measured to gain. XLA's compiler lays out operands for its convolution in a program's outermost
+computation only: in a loop (`lax.scan`) a gradient left to it is a hundred times slower.
 """
 
 import itertools
@@ -27,6 +27,7 @@ from jaxtyping import Array, Float
 
 from cnn_jax.ops import native_conv, onednn
 from cnn_jax.ops.native_conv import Geometry
+from cnn_jax.ops.windows import Walk, in_whole_strides, padded, taps
 
 _LARGE = 2**25  # multiply-adds, from which on oneDNN is called: programs that call it cannot be kept in the compile cache
 _FEW = 16  # positions of an image, up to which patches are no larger than what XLA's convolution would make of them
@@ -199,13 +200,8 @@ def _cut(inputs: Array, geometry: Geometry) -> tuple[Array, Geometry]:
 
 def _taps(inputs: Array, geometry: Geometry) -> list[Array]:
     """What each tap of the window sees at all positions, in row-major order."""
-    padded = jnp.pad(inputs, [(0, 0), *geometry.pads, (0, 0)])
-    b, *_, c = padded.shape
-    positions, seen = geometry.positions, []
-    for tap in itertools.product(*(range(0, k * d, d) for k, d in zip(geometry.window, geometry.dilation, strict=True))):
-        ends = [t + (p - 1) * s + 1 for t, p, s in zip(tap, positions, geometry.stride, strict=True)]
-        seen.append(lax.slice(padded, (0, *tap, 0), (b, *ends, c), (1, *geometry.stride, 1)))
-    return seen
+    walk = Walk(geometry.window, geometry.stride, geometry.dilation)
+    return taps(padded(inputs, in_whole_strides(geometry.pads, geometry.space, walk), 0.0), walk)
 
 
 def _rows(images: Array) -> Array:
@@ -222,8 +218,6 @@ def _laid_out(inputs: Array, cotangent: Array, geometry: Geometry) -> Array:
             geometry.window, geometry.dilation, geometry.positions, geometry.stride, geometry.space, geometry.pads, strict=True
         )
     ]
-    # Transposed by themselves they are copied fast; fused with what made them, place by place.
-    inputs, cotangent = lax.optimization_barrier((inputs, cotangent))
     by_channel = lax.conv_general_dilated(
         inputs.transpose(n + 1, *range(1, n + 1), 0),
         cotangent.transpose(*range(1, n + 1), 0, n + 1),

@@ -9,8 +9,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
 
+from cnn_jax.ops.apart import apart
 from cnn_jax.ops.padding import Padding, PerAxis
-from cnn_jax.ops.windows import Walk, padded, sliding_windows, spread, spread_at, tap_at, taps
+from cnn_jax.ops.windows import Walk, in_whole_strides, padded, sliding_windows, spread, spread_at, tap_at, taps
 
 
 @jax.named_scope("max_pool")
@@ -47,7 +48,8 @@ def max_pool(
     [[5.0, 7.0], [13.0, 15.0]]
     """
     windows = sliding_windows(inputs, window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
-    inputs = padded(inputs, windows.pads, _lowest(inputs.dtype))
+    pads = in_whole_strides(windows.pads, inputs.shape[1:-1], windows.walk) if windows.walk.few else windows.pads
+    inputs = padded(inputs, pads, _lowest(inputs.dtype))
     if windows.walk.few:
         return _maximum(inputs, windows.walk, False)
     # The maximum of rows' maxima; its first place is the first one in row-major order, too.
@@ -87,13 +89,17 @@ _first_of_all.defvjp(lambda inputs, axis: (_first_of_all(inputs, axis), inputs),
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _maximum(inputs: jax.Array, walk: Walk, looped: bool) -> jax.Array:
     """The maximum of each window; `looped` chooses how its gradient is computed, for walks along one axis only."""
+    if not looped:
+        return functools.reduce(jnp.maximum, taps(inputs, walk))
     window, stride, dilation = ((1, *field, 1) for field in walk)
     lowest = np.array(_lowest(inputs.dtype), inputs.dtype)
     return lax.reduce_window(inputs, lowest, lax.max, window, stride, "VALID", window_dilation=dilation)
 
 
 def _maximum_forward(inputs: jax.Array, walk: Walk, looped: bool):
-    (maximum, choice) = (_choose_in_a_loop if looped else _choose)(inputs, walk)
+    choose = functools.partial(_choose_in_a_loop if looped else _choose, walk=walk)
+    # On a CPU, or what places the gradient would choose anew for each tap.
+    maximum, choice = lax.platform_dependent(inputs, cpu=choose if looped else apart(choose), default=choose)
     return maximum, (choice, inputs[:0])  # an empty array that knows the inputs' shape
 
 

@@ -1,8 +1,8 @@
 """The kernels of oneDNN that jaxlib carries for x86: convolution and matrix product, without anything to build or install.
 
-XLA's CPU compiler has calls of oneDNN that it does not place by itself (in these versions). `jax.ffi` can place them. Their configuration is
-XLA's own and may change between versions, and a wrong one ends the process: so only versions that the suite has passed with are asked, others
-compute by plain operations.
+XLA's CPU compiler has calls of oneDNN that it does not place by itself (in these versions). `jax.ffi` can place them. Their configuration
+is XLA's own and may change between versions, and a wrong one ends the process: so only versions that the suite has passed with are asked,
+others compute by plain operations.
 
 Reference: https://github.com/uxlfoundation/oneDNN.
 """
