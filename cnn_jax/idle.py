@@ -10,14 +10,14 @@ class Idle:
     The host sees when work is handed over and, afterwards, whether it is done; not when it was done. A device that is found waiting is taken
     to have worked as long as the shortest work of that size has been seen to take.
 
-    >>> clock = iter([0.0, 2.0, 5.0]).__next__  # work takes 2 s, then the next data come after 3 s
+    >>> clock = iter([0.0, 2.0, 2.0, 7.0]).__next__  # 2 s of work; more, and data after 5 s
     >>> idle = Idle(clock)
     >>> idle.began(updates=1)
     >>> idle.ended()
     >>> idle.began(updates=1)
     >>> idle.fetched(done=True)
     >>> idle.take()
-    1.0
+    3.0
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):

@@ -150,10 +150,7 @@ def make_steps(
             state, measures = step(state, at(i))
             return state, jax.tree.map(lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, i, 0), kept, measures)
 
-        # Shapes alone, of which XLA keeps no more: under pmap they cannot be had from outside.
-        shapes = jax.eval_shape(lambda: step(state, at(0))[1])
-        nothing = jax.tree.map(lambda shape: jnp.zeros((size, *shape.shape), shape.dtype), shapes)
-        return lax.fori_loop(0, num, body, (state, nothing))
+        return lax.fori_loop(0, num, body, (state, _rows_of_zeros(lambda: step(state, at(0))[1], size)))
 
     return one_step if size == 1 else train_steps
 
@@ -234,6 +231,19 @@ def _now_and_then(diagnose: MetricFn, step: jax.Array, outputs, targets, valid) 
         return jax.tree.map(jnp.zeros_like, made(*arguments))  # of which XLA computes the zeros alone
 
     return lax.cond(step % DIAGNOSED_EVERY == 0, made, none, lax.stop_gradient(outputs), targets, valid)
+
+
+def _rows_of_zeros(function: Callable[[], PyTree], size: int) -> PyTree:
+    """Zeros for `size` results of the function, which is not computed."""
+    structure = None
+
+    def leaves():
+        nonlocal structure
+        flat, structure = jax.tree.flatten(function())
+        return flat
+
+    shapes = jax.eval_shape(leaves)
+    return jax.tree.unflatten(structure, [jnp.zeros((size, *shape.shape), shape.dtype) for shape in shapes])
 
 
 def _accumulated(gradients: Callable, num: int) -> Callable:

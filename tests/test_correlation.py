@@ -1,0 +1,186 @@
+"""Correlation and its gradients as operations: their derivatives, vmap, loops, devices; each way of computing them against XLA's own."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+from jax.test_util import check_grads
+
+from cnn_jax.ops import cpu_conv, native_conv, onednn
+from cnn_jax.ops.conv import correlate, transposed_correlate
+from cnn_jax.ops.correlation import correlation
+from cnn_jax.ops.native_conv import Geometry
+
+NAMES = ("correlation", "input_gradient", "kernel_gradient")
+
+
+@st.composite
+def geometries(draw):
+    """Odd sizes, strides larger than windows, negative padding, spread inputs, groups down to one channel, in 1-D to 3-D."""
+    n = draw(st.integers(1, 3))
+
+    def each(low, high):
+        return tuple(draw(st.integers(low, high)) for _ in range(n))
+
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    window, dilation, space = each(1, 3), each(1, 2), each(1, 7)
+    input_dilation = each(1, 3) if draw(st.booleans()) else (1,) * n
+    pads = []
+    for size, k, d, gap in zip(space, window, dilation, input_dilation, strict=True):
+        before, after = draw(st.integers(-1, 3)), draw(st.integers(-1, 3))
+        fits = (size - 1) * gap + 1 + before + after >= (k - 1) * d + 1 and size + min(before, after, before + after) > 0
+        pads.append((before, after) if fits else ((k - 1) * d, 1))
+    geometry = Geometry(space, window, each(1, 4), tuple(pads), input_dilation, dilation, groups)
+    c_in, c_out = groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 3))
+    return geometry, draw(st.sampled_from([1, 2])), c_in, c_out
+
+
+def arrays(geometry, batch, c_in, c_out, dtype=np.float64):
+    draw = np.random.default_rng(0)
+    shapes = (batch, *geometry.space, c_in), (*geometry.window, c_in // geometry.groups, c_out), (batch, *geometry.positions, c_out)
+    return tuple(draw.normal(size=shape).astype(dtype) for shape in shapes)
+
+
+def all_three(module, geometry, x, w, g, **options):
+    given = {"correlation": (x, w), "input_gradient": (g, w), "kernel_gradient": (x, g)}
+    return {name: getattr(module, name)(*given[name], geometry, **options) for name in NAMES}
+
+
+def assert_alike(ours, theirs, tolerance):
+    for name in NAMES:
+        scale = max(float(np.abs(theirs[name]).max(initial=0)), 1e-30)
+        np.testing.assert_allclose(np.asarray(ours[name]) / scale, np.asarray(theirs[name]) / scale, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.usefixtures("float64")
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(geometries())
+def test_the_formulations_of_a_cpu_equal_xlas(drawn):
+    geometry, *sizes = drawn
+    x, w, g = arrays(geometry, *sizes)
+    both = jax.jit(lambda *a: [all_three(module, geometry, *a) for module in (cpu_conv, native_conv)])
+    assert_alike(*both(x, w, g), 1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")  # XLA cannot write programs with these calls
+@pytest.mark.skipif(not onednn.is_available(), reason="this jaxlib has no oneDNN that is known to work")
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(geometries())
+def test_the_calls_of_onednn_equal_xlas(drawn):
+    geometry, *sizes = drawn
+    x, w, g = arrays(geometry, *sizes, dtype=np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu_conv, "_LARGE", 0)
+        ours, theirs = jax.jit(lambda *a: [all_three(module, geometry, *a) for module in (cpu_conv, native_conv)])(x, w, g)
+    assert_alike(ours, theirs, 1e-5)
+
+
+CASES = {
+    "3×3": Geometry((9, 8), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), (1, 1)),
+    "stride": Geometry((9, 8), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), (1, 1)),
+    "1×1": Geometry((9, 8), (1, 1), (2, 2), ((0, 0), (0, 0)), (1, 1), (1, 1)),
+    "stride beyond the window": Geometry((9, 8), (2, 1), (3, 2), ((0, 0), (0, 0)), (1, 1), (1, 1)),
+    "dilated": Geometry((9, 8), (3, 3), (1, 1), ((2, 2), (2, 2)), (1, 1), (2, 2)),
+    "grouped": Geometry((9, 8), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), (1, 1), 2),
+    "depthwise": Geometry((9, 8), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), (1, 1), 4),
+    "transposed": Geometry((5, 4), (3, 3), (1, 1), ((1, 2), (2, 1)), (2, 2), (1, 1)),
+    "1-D": Geometry((19,), (5,), (1,), ((4, 0),), (1,), (1,)),
+    "3-D": Geometry((5, 6, 4), (3, 3, 3), (1, 2, 2), ((1, 1), (1, 1), (1, 1)), (1, 1, 1), (1, 1, 1)),
+    "few positions": Geometry((3, 3), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), (1, 1)),
+}
+
+
+def num_products(geometry, batch, c_in, c_out):
+    """Multiply-adds, padding included and inputs' gaps left out: what a program needs, at most."""
+    gaps = math.prod(geometry.input_dilation)
+    return batch * math.prod(geometry.positions) * math.prod(geometry.window) * c_in // geometry.groups * c_out / gaps
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_gradient_costs_more_than_its_products(case):
+    """As XLA counts the compiled program: at most 1.1 times two operations a product, and an addition for each value that is put together."""
+    geometry = CASES[case]
+    batch, c_in, c_out = 2, 8, 12
+    if geometry.groups == 4:
+        geometry, c_in, c_out = geometry._replace(groups=16), 16, 16
+    x, w, g = arrays(geometry, batch, c_in, c_out, np.float32)
+    products = 2 * num_products(geometry, batch, c_in, c_out)
+    given = {"correlation": (x, w), "input_gradient": (g, w), "kernel_gradient": (x, g)}
+    for name in NAMES:
+        function = partial(getattr(cpu_conv, name), geometry=geometry)
+        flops = jax.jit(function).lower(*given[name]).cost_analysis()["flops"]
+        assert flops <= 1.1 * products + 2 * (x.size + g.size + w.size), (name, flops / products)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("case", CASES)
+def test_derivatives_of_both_modes_and_of_second_order(case):
+    geometry = CASES[case]
+    x, w, _ = arrays(geometry, 2, 4, 4)
+    check_grads(jax.jit(lambda x, w: jnp.sin(correlation(x, w, geometry))), (x, w), order=2, modes=("fwd", "rev"), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("which", ["inputs", "kernel", "both"])
+@pytest.mark.parametrize("case", ["stride", "grouped", "transposed"])
+def test_vmap_is_one_after_the_other(case, which):
+    geometry = CASES[case]
+    draws = [arrays(geometry, 2, 4, 6 if geometry.groups == 1 else 4) for _ in range(3)]
+    xs, ws = (np.stack([d[i] * (k + 1) for k, d in enumerate(draws)], axis=1) for i in (0, 1))
+    axes = {"inputs": (1, None), "kernel": (None, 1), "both": (1, 1)}[which]
+    x, w = xs if axes[0] else xs[:, 0], ws if axes[1] else ws[:, 0]
+
+    def value_and_slopes(x, w):
+        y, pull = jax.vjp(lambda x, w: correlation(x, w, geometry), x, w)
+        return y, *pull(jnp.cos(y))
+
+    together = jax.jit(jax.vmap(value_and_slopes, in_axes=axes))(x, w)
+    for k in range(3):
+        alone = jax.jit(value_and_slopes)(x[:, k] if axes[0] else x, w[:, k] if axes[1] else w)
+        for a, b in zip(together, alone, strict=True):
+            np.testing.assert_allclose(a[k], b, rtol=1e-9, atol=1e-9)
+
+
+def test_a_loop_computes_as_the_outside_does():
+    """A convolution of XLA's in a loop is laid out for no fast kernel: gradients there are to be our own, without one that is not."""
+    geometry = CASES["3×3"]
+    x, w, g = arrays(geometry, 3, 4, 6, np.float32)
+
+    def gradients(x, g):
+        return jax.vjp(lambda w: correlation(x, w, geometry), jnp.asarray(w))[1](g)[0]
+
+    looped = jax.jit(lambda xs, gs: lax.scan(lambda total, xg: (total + gradients(*xg), None), jnp.zeros(w.shape), (xs, gs))[0])
+    program = looped.lower(np.stack([x, 2 * x]), np.stack([g, g])).compile()
+    np.testing.assert_allclose(program(np.stack([x, 2 * x]), np.stack([g, g])), 3 * jax.jit(gradients)(x, g), rtol=1e-4, atol=1e-4)
+    layouts = {line.split("dim_labels=")[1].split(",")[0] for line in program.as_text().splitlines() if "dim_labels=" in line}
+    assert layouts <= {"b01f_01io->b01f"}  # the one that XLA's CPU kernels take
+
+
+def test_one_program_is_lowered_natively_for_other_devices():
+    def f(x, w):
+        return (correlate(x, w, padding=1) ** 2).sum()
+
+    shapes = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32), jax.ShapeDtypeStruct((3, 3, 4, 4), jnp.float32)
+    text = jax.jit(jax.grad(f, (0, 1))).trace(*shapes).lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("stablehlo.convolution") == 3  # y, and the gradients of x and w
+    assert "dot_general" not in text
+
+
+@pytest.mark.parametrize("argument", ["inputs", "kernel"])
+def test_empty_gradients(argument):
+    x, w = np.zeros((0, 5, 4), np.float32), np.ones((3, 4, 2), np.float32)
+    gradient = jax.jit(jax.grad(lambda x, w: correlate(x, w).sum(), 0 if argument == "inputs" else 1))(x, w)
+    assert gradient.shape == {"inputs": x, "kernel": w}[argument].shape
+    assert not np.asarray(gradient).any()
+
+
+def test_a_transposed_convolution_that_leaves_gaps():
+    """Stride beyond the window: positions that no input reaches are zero."""
+    y = jax.jit(partial(transposed_correlate, stride=3))(jnp.ones((1, 3, 1)), jnp.full((1, 1, 1), 2.0))
+    assert y[0, :, 0].tolist() == [2.0, 0, 0, 2.0, 0, 0, 2.0]

@@ -1,0 +1,100 @@
+"""Batches in chunks, data on the device, and many updates a dispatch: the same numbers as one by one."""
+
+import dataclasses
+import json
+import logging
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from cnn_jax.data import feed
+from cnn_jax.data.source import MemorySource
+from cnn_jax.experiment import Spec
+from cnn_jax.train import train
+from tests.runs import CLASSIFIER, TRIPLET, assert_trees_equal
+from tests.test_resume import final_state, records
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 100])
+@pytest.mark.parametrize("start_step", [0, 5])
+def test_chunks_hold_every_batch_once_and_end_where_the_loop_stops(size, start_step):
+    stops = (7, 10, 21)
+    batches = ({"x": np.array([step])} for step in range(start_step, 21))
+    found = list(feed.chunks(batches, size=size, start_step=start_step, stop=lambda step: min((s for s in stops if s > step), default=step)))
+    ends = np.cumsum([start_step] + [chunk.num for chunk in found])
+    assert set(stops) <= {*ends}
+    assert all(chunk.batches["x"].shape == (size, 1) for chunk in found)
+    assert np.concatenate([chunk.batches["x"][: chunk.num, 0] for chunk in found]).tolist() == list(range(start_step, 21))
+
+
+def test_only_small_data_in_memory_lie_on_the_device(tmp_path, monkeypatch):
+    images, labels = np.zeros((3, 8, 8, 1), np.uint8), np.arange(3)
+    assert feed.resident(MemorySource(images, labels)) is not None
+    np.save(tmp_path / "images.npy", images)
+    assert feed.resident(MemorySource(np.load(tmp_path / "images.npy", mmap_mode="r"), labels)) is None
+    monkeypatch.setattr(feed, "RESIDENT_BYTES", images.nbytes - 1)
+    assert feed.resident(MemorySource(images, labels)) is None
+
+
+@pytest.mark.parametrize("name", ["classifier", "triplet"])
+def test_many_updates_a_dispatch_are_as_one_by_one(name, tmp_path):
+    """Parameters, statistics, average, optimizer and every logged figure; 30 updates, evaluations at 13 and 26, logs every 5."""
+    experiment = {"classifier": CLASSIFIER, "triplet": TRIPLET}[name]
+    one = train(experiment, tmp_path / "one", num_devices=1)
+    many = train(dataclasses.replace(experiment, steps_per_dispatch=16), tmp_path / "many", num_devices=1)
+    assert many == pytest.approx(one, rel=1e-5)
+    a, b = final_state(tmp_path / "one"), final_state(tmp_path / "many")
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6 * max(np.abs(x).max(), 1))
+    ours, theirs = records(tmp_path / "many"), records(tmp_path / "one")
+    assert [r["step"] for r in ours] == [r["step"] for r in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        numbers = {k: v for k, v in mine.items() if isinstance(v, float)}
+        assert numbers == pytest.approx({k: other[k] for k in numbers}, rel=1e-4, abs=1e-6)
+
+
+def test_the_size_of_a_dispatch_and_where_it_is_cut_do_not_change_a_bit(tmp_path):
+    states = []
+    for size, log_every in ((4, 5), (7, 30)):
+        experiment = dataclasses.replace(CLASSIFIER, steps_per_dispatch=size, log_every=log_every)
+        train(experiment, tmp_path / str(size), num_devices=1)
+        states.append(final_state(tmp_path / str(size)))
+    assert_trees_equal(*states)
+
+
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_many_updates_on_several_devices(mode, tmp_path):
+    experiment = dataclasses.replace(CLASSIFIER, num_steps=6, eval_every=6)
+    one = train(experiment, tmp_path / "one", num_devices=1)
+    many = train(dataclasses.replace(experiment, steps_per_dispatch=4), tmp_path / "many", mode=mode, num_devices=2)
+    assert many == pytest.approx(one, rel=1e-4)
+
+
+def test_data_that_do_not_fit_on_the_device_are_brought_batch_by_batch(tmp_path, monkeypatch):
+    on_device = train(CLASSIFIER, tmp_path / "a", num_devices=1)
+    monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
+    brought = train(dataclasses.replace(CLASSIFIER, steps_per_dispatch=3), tmp_path / "b", num_devices=1)
+    assert brought == pytest.approx(on_device, rel=1e-5)
+
+
+def test_decoded_data_in_chunks(tmp_path):
+    dataset = CLASSIFIER.dataset.replace(in_memory=False)
+    decoded = dataclasses.replace(CLASSIFIER, dataset=dataset, workers=0, steps_per_dispatch=4)
+    assert train(decoded, tmp_path / "a", num_devices=1) == pytest.approx(train(CLASSIFIER, tmp_path / "b", num_devices=1), rel=1e-5)
+
+
+def test_one_compilation_however_chunks_are_cut(tmp_path, caplog):
+    experiment = dataclasses.replace(CLASSIFIER, num_steps=11, eval_every=4, log_every=3, steps_per_dispatch=4)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        train(experiment, tmp_path, num_devices=1)
+    compiled = re.findall(r"Finished XLA compilation of \w+\((train_steps|one_step|eval_step)\)", caplog.text)
+    assert sorted(compiled) == ["eval_step", "train_steps"]
+
+
+def test_the_log_says_how_long_the_device_has_waited(tmp_path, capsys):
+    train(dataclasses.replace(CLASSIFIER, num_steps=5, eval_every=5, augment=(Spec("random_flip"),)), tmp_path, num_devices=1)
+    assert re.search(r"images/s  waiting \d+ %", capsys.readouterr().out)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(0 <= line["waiting"] <= 1 for line in lines if line["split"] == "train")
