@@ -22,7 +22,7 @@ LAYERS = [
     ["layers", "losses"],
     ["metrics", "geometry"],
     ["models", "mixing", "anatomy", "features"],
-    ["state", "optim", "data", "workdir"],
+    ["state", "optim", "data", "workdir", "folding"],
     ["step", "parallel", "checkpoint", "report"],
     ["registry"],
     ["override", "check"],
@@ -126,7 +126,10 @@ def test_the_first_argument_says_what_is_read():
 
 # What one calls by hand: pure functions, layers, networks.
 LIBRARIES = ("ops", "losses", "metrics", "layers", "models")
-BESIDE = ("anatomy", "calibrate", "features", "field_rules", "geometry", "initialisers", "mixing", "optim", "receptive_field")
+BESIDE = (
+    "anatomy", "calibrate", "features", "field_rules", "folding", "geometry", "initialisers",
+    "mixing", "optim", "receptive_field",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if place(name_of(path)) in (*LIBRARIES, *BESIDE)], ids=ids)
