@@ -37,7 +37,7 @@ def compare(
       extra: a further column, `heading`, from a case and our timing.
       repeats: turns.
     """
-    first, *others = (side.name for side in sides)
+    first = sides[0].name
     columns = ["", f"{first} / best", *([f"{against} / {first}"] if against else []), *(f"{side.name}, ms" for side in sides)]
     columns += [heading] if extra else []
     lines, ratios = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"], []
@@ -56,7 +56,8 @@ def compare(
                 print(f"{side}: {timing.error}", file=sys.stderr, flush=True)
     known = [ratio for ratio in ratios if not math.isnan(ratio)]
     mean = math.exp(sum(map(math.log, known)) / len(known)) if known else float("nan")
-    about = f"`python -m benchmarks.{name}`, {hardware()}, {versions()}, {datetime.date.today()}; medians of {repeats} turns (least to most)."
+    command = f"`python -m benchmarks.{name}`, {hardware()}, {versions()}, {datetime.date.today()}"
+    about = f"{command}; medians of {repeats} turns (least to most)."
     closing = f"Geometric mean of the ratios {mean:.2f}, largest {max(known, default=float('nan')):.2f}."
     print(f"{about}\n{closing}")
     if save:

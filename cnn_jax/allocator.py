@@ -15,9 +15,9 @@ _ADVISE_HUGE = 14  # madvise(2)'s MADV_HUGEPAGE
 def keep_memory() -> str:
     """Returns what was done: freed memory is kept for the next allocation, in huge pages. For glibc on Linux; elsewhere nothing.
 
-    A training step frees and takes hundreds of megabytes. By default each large array is mapped anew and its pages are cleared one by one at
-    first touch, which costs more than the arithmetic on them: ResNet-50 at 224 takes 1.7 times as long (docs/performance.md). Memory
-    that was freed is not given back to the system before the process ends.
+    A training step frees and takes hundreds of megabytes. By default each large array is mapped anew and its pages are cleared one by one
+    at first touch, which costs more than the arithmetic on them: ResNet-50 at 224 takes 1.7 times as long (docs/performance.md).
+    Memory that was freed is not given back to the system before the process ends.
 
     >>> import subprocess
     >>> program = "from cnn_jax.allocator import keep_memory; print(keep_memory())"

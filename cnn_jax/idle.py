@@ -7,8 +7,8 @@ from collections.abc import Callable
 class Idle:
     """Time that a device waits for data, of a loop that hands over the next work while the last is being done.
 
-    The host sees when work is handed over and, afterwards, whether it is done; not when it was done. A device that is found waiting is taken
-    to have worked as long as the shortest work of that size has been seen to take.
+    The host sees when work is handed over and, afterwards, whether it is done; not when it was done. A device that is found waiting is
+    taken to have worked as long as the shortest work of that size has been seen to take.
 
     >>> clock = iter([0.0, 2.0, 2.0, 7.0]).__next__  # 2 s of work; more, and data after 5 s
     >>> idle = Idle(clock)

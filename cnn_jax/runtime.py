@@ -19,11 +19,11 @@ from cnn_jax.ops import onednn
 
 MAX_CPU_DEVICES = max(8, os.cpu_count() or 1)  # the most devices that a CPU is split into
 
-# Flags of XLA's CPU compiler, each with the first two numbers of the jaxlib versions that know it: an unknown flag ends the process. They mean
-# nothing to other devices. An XLA_FLAGS that names one already keeps its value; XLA_FLAGS with `=` and nothing behind it restores XLA's own.
+# Flags of XLA's CPU compiler, each with the first two numbers of the jaxlib versions that know it: an unknown flag ends the process.
+# They mean nothing to other devices. An XLA_FLAGS that names one already keeps its value; with nothing behind `=` it restores XLA's own.
 COMPILER_OPTIONS = {
-    # Convolutions by Eigen rather than YNNPACK, whose gradient of a 1×1 takes three times as long; sums and products stay with YNNPACK.
-    # ResNet-50 at 224: 1.3 times faster (docs/performance.md).
+    # Convolutions by Eigen rather than YNNPACK, whose kernel gradients take two to four times as long (docs/performance.md); sums and
+    # products stay with YNNPACK.
     "--xla_cpu_experimental_ynn_fusion_type": ("-individual_convolution", ("0.10", "0.11", "0.12")),
 }
 
@@ -51,7 +51,8 @@ def set_up(num_devices: int | None = None) -> None:
         _done["allocator"] = allocator.keep_memory()
         _done["xla_flags"] = _set_flags()
         _done["compile_cache"] = _set_cache()
-        _done["onednn"] = "that of jaxlib" if onednn.is_available() else f"not used with jaxlib {jaxlib.__version__} on {platform.machine()}"
+        unused = f"not used with jaxlib {jaxlib.__version__} on {platform.machine()}"
+        _done["onednn"] = "that of jaxlib" if onednn.is_available() else unused
     _split(num_devices)
 
 

@@ -28,4 +28,5 @@ EXPERIMENT = Experiment(
     num_steps=1000,
     log_every=100,
     eval_every=250,
+    steps_per_dispatch=25,
 )

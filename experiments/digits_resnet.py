@@ -28,4 +28,5 @@ EXPERIMENT = Experiment(
     num_steps=600,
     log_every=50,
     eval_every=200,
+    steps_per_dispatch=25,
 )

@@ -104,7 +104,7 @@ def num_products(geometry, batch, c_in, c_out):
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_gradient_costs_more_than_its_products(case):
-    """As XLA counts the compiled program: at most 1.1 times two operations a product, and an addition for each value that is put together."""
+    """As XLA counts the program: at most 1.1 times two operations a product, and an addition for each value that is put together."""
     geometry = CASES[case]
     batch, c_in, c_out = 2, 8, 12
     if geometry.groups == 4:

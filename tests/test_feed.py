@@ -22,7 +22,11 @@ from tests.test_resume import final_state, records
 def test_chunks_hold_every_batch_once_and_end_where_the_loop_stops(size, start_step):
     stops = (7, 10, 21)
     batches = ({"x": np.array([step])} for step in range(start_step, 21))
-    found = list(feed.chunks(batches, size=size, start_step=start_step, stop=lambda step: min((s for s in stops if s > step), default=step)))
+
+    def stop(step):
+        return min((s for s in stops if s > step), default=step)
+
+    found = list(feed.chunks(batches, size=size, start_step=start_step, stop=stop))
     ends = np.cumsum([start_step] + [chunk.num for chunk in found])
     assert set(stops) <= {*ends}
     assert all(chunk.batches["x"].shape == (size, 1) for chunk in found)

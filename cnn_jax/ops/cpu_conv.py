@@ -1,17 +1,17 @@
 """How a CPU computes correlation and its gradients: by which of a few formulations, chosen by shape alone. The rule:
 
   correlation      spread inputs            one correlation of the plain inputs for each phase of the output, put in between each other
-                   float32, oneDNN there    its convolution
+                   large, oneDNN there      its convolution
                    1×1                      a matrix product, of every stride-th position
                    depthwise                the taps, weighed and added up
                    few positions            patches times matrix: `_FEW` says how few
                    else                     XLA's convolution
   input gradient   any                      the correlation of the spread cotangent with the mirrored kernel, by this same rule
   kernel gradient  spread inputs            that with inputs and cotangent in each other's place
-                   1×1                      a matrix product, oneDNN's where it is there
+                   1×1                      a matrix product, oneDNN's where it is large and oneDNN is there
                    depthwise                a product and sum for each tap
                    grouped                  patches times matrix, group by group
-                   few positions            patches times matrix
+                   3-D, or one position     a matrix product for each tap
                    else                     XLA's convolution, its operands laid out for it
 
 docs/performance.md has what each was measured to gain. XLA's compiler lays out operands for its convolution in a program's outermost
@@ -29,7 +29,7 @@ from cnn_jax.ops import native_conv, onednn
 from cnn_jax.ops.native_conv import Geometry
 from cnn_jax.ops.windows import Walk, in_whole_strides, padded, taps
 
-_LARGE = 2**25  # multiply-adds, from which on oneDNN is called: programs that call it cannot be kept in the compile cache
+_LARGE = 2**26  # multiply-adds, from which on oneDNN is called: programs that call it cannot be kept in the compile cache
 _FEW = 16  # positions of an image, up to which patches are no larger than what XLA's convolution would make of them
 
 
@@ -117,9 +117,10 @@ def kernel_gradient(
         patches = jnp.stack([_rows(seen).reshape(-1, groups, c_in // groups) for seen in _taps(inputs, geometry)], 2)
         by_group = jnp.einsum("ngkc,ngo->kcgo", patches, _rows(cotangent).reshape(-1, groups, c_out // groups))
         return by_group.reshape(shape)
-    if math.prod(geometry.window) == 1 or math.prod(geometry.positions) <= _FEW:
-        a, b = _rows(jnp.concatenate(_taps(inputs, geometry), -1)), _rows(cotangent)
-        return (onednn.product(a, b, transpose_a=True) if calls else a.T @ b).reshape(shape)
+    if len(geometry.window) == 3 or math.prod(geometry.window) == 1 or math.prod(geometry.positions) == 1:
+        b = _rows(cotangent)
+        products = [onednn.product(_rows(a), b, transpose_a=True) if calls else _rows(a).T @ b for a in _taps(inputs, geometry)]
+        return jnp.stack(products).reshape(shape)
     return _laid_out(inputs, cotangent, geometry)
 
 

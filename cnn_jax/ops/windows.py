@@ -152,7 +152,8 @@ def taps(inputs: Shaped[Array, "b *space c"], walk: Walk) -> list[Shaped[Array, 
     """
     b, *space, c = inputs.shape
     places = walk.places(space)
-    # Each axis split in (rows, stride): a tap is then a block of rows of one remainder, which a CPU reads twice as fast as every s-th value.
+    # Each axis split in (rows, stride): a tap is then a block of rows of one remainder, which a CPU reads twice as fast as every s-th
+    # value.
     rows = [max(-(-n // s), (w - 1) * d // s + p) for n, p, (w, s, d) in zip(space, places, zip(*walk, strict=True), strict=True)]
     after = [(0, r * s - n, 0) for n, r, s in zip(space, rows, walk.stride, strict=True)]
     grid = lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *after, (0, 0, 0)]) if any(a for _, a, _ in after) else inputs
