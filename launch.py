@@ -7,6 +7,7 @@
   python launch.py --experiment=digits_resnet --set optimizer.learning_rate=0.05 --set model=resnet20
   python launch.py --mode=inspect --model=resnet50 --input=224x224x3
   python launch.py --mode=kernels
+  python launch.py --mode=cache_data --experiment=imagenet_resnet50
 """
 
 import shlex
@@ -22,7 +23,7 @@ from experiments import DEFAULT, EXPERIMENTS
 # jax and all that stands on it are imported inside the modes: listing the experiments takes no second.
 
 _EXPERIMENT = flags.DEFINE_string("experiment", None, "The experiment's name; without arguments all are listed.")
-_MODE = flags.DEFINE_string("mode", None, "train (default), evaluate, list, describe, inspect or kernels.")
+_MODE = flags.DEFINE_string("mode", None, "train (default), evaluate, list, describe, inspect, kernels or cache_data.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<experiment>. One that exists is continued.")
 _SET = flags.DEFINE_multi_string("set", [], "key=value, changes one setting of the experiment; may be repeated.")
 _PARALLEL = flags.DEFINE_string("parallel", "jit", "jit (over a mesh of devices) or pmap; the numbers are the same.")
@@ -37,7 +38,6 @@ _BORDER = flags.DEFINE_string("border", None, "--mode=kernels: zeros, reflect (d
 _OUTPUT = flags.DEFINE_string("output", None, "--mode=inspect: a folder; --mode=kernels: a PNG file. Default in runs/.")
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default the best.")
 
-
 OURS = (_EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _STEP, _MODEL, _INPUT, _LAYER, _IMAGE, _BORDER, _OUTPUT)
 
 _RUN = ("experiment", "workdir", "set", "parallel", "num_devices", "seed", "tiny")
@@ -48,6 +48,7 @@ _READ_BY = {
     "evaluate": (*_RUN, "step"),
     "inspect": ("experiment", "workdir", "set", "seed", "tiny", "step", "model", "input", "layer", "output"),
     "kernels": ("image", "border", "output"),
+    "cache_data": ("experiment", "set", "tiny"),
     "list": (),
 }
 
@@ -68,7 +69,7 @@ def main(argv: list[str]) -> None:
             raise
         _out_of_memory(error)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        print("\ninterrupted; the same command continues from what was saved", file=sys.stderr)
         sys.exit(130)
 
 
@@ -196,16 +197,24 @@ def kernels() -> None:
     say(f"wrote {path}: {len(names)} kernels ({', '.join(names)})")
 
 
+def cache_data() -> None:
+    """Writes the decoded images of an experiment's data to disk, for runs to read instead of decoding them."""
+    from cnn_jax.cache_data import cache_data as cache_data_of
+    from cnn_jax.report import say
+
+    cache_data_of(_chosen()[0])
+    say(f"next: {_command()}")
+
+
 MODES = {
     "train": train, "evaluate": evaluate, "list": list_experiments, "describe": describe, "inspect": inspect, "kernels": kernels,
+    "cache_data": cache_data,
 }  # fmt: skip
 
 
 def _model_chosen() -> tuple[Experiment, None]:
     """A bare model as an experiment on made-up data of --input's shape, so that --set model.option=value works as elsewhere."""
-    from cnn_jax.check import check
-    from cnn_jax.experiment import About, Spec
-    from cnn_jax.override import override_all
+    from cnn_jax.inspection import bare_model
     from cnn_jax.registry import MODELS
 
     for flag in (_EXPERIMENT, _WORKDIR):
@@ -222,16 +231,7 @@ def _model_chosen() -> tuple[Experiment, None]:
                 f"--set {assignment} contradicts --model={_MODEL.value}, which names the network, its images being of --input's shape. "
                 f"Write --model=NAME --input=224x224x3 --set model.option=value, or leave --model out for an experiment's."
             )
-    text = _INPUT.value or "224x224x3"
-    parts = text.lower().replace("×", "x").split("x")
-    if len(parts) != 3 or not all(part.isdigit() and 1 <= int(part) <= 8192 for part in parts):
-        raise UserError(f"--input={text} must be height x width x channels, each from 1 to 8192. Write --input=224x224x3, for example.")
-    shape = tuple(int(part) for part in parts)
-    about = About(shows="a network by itself", num_params=0)
-    data = Spec("generated", shape=shape, train_shape=shape, num_classes=1000)
-    experiment = override_all(Experiment(name=_MODEL.value, about=about, model=Spec(_MODEL.value), dataset=data), _SET.value)
-    check(experiment)
-    return experiment, None
+    return bare_model(_MODEL.value, _INPUT.value or "224x224x3", _SET.value), None
 
 
 def _run_or_experiment():

@@ -16,13 +16,16 @@ from rich.table import Table
 from rich.text import Text
 
 from cnn_jax.anatomy import Layer, anatomy, field_of
+from cnn_jax.check import check
 from cnn_jax.description import training_only
 from cnn_jax.effective_field import draw_fields, effective_field, effective_size, last_feature_map
 from cnn_jax.errors import UserError
+from cnn_jax.experiment import About, Experiment, Spec
 from cnn_jax.features import feature_names
 from cnn_jax.field_rules import Along
 from cnn_jax.files import write_text
 from cnn_jax.layers import Siamese
+from cnn_jax.override import override_all
 from cnn_jax.parallel import compiled, count_flops
 from cnn_jax.report import num_bytes, table, times
 from cnn_jax.types import PyTree
@@ -45,6 +48,31 @@ class Survey(NamedTuple):
     totals: dict[str, Any]
     layer: str | None
     along: tuple[Along, ...]
+
+
+def bare_model(name: str, size: str, assignments: list[str]) -> Experiment:
+    """Returns a network by itself as an experiment on made-up data, so that its options are set as elsewhere.
+
+    Args:
+      name: of the network.
+      size: of an image, as `--input` has it: "224x224x3".
+      assignments: as `--set` has them: "model.width=8".
+
+    Raises:
+      UserError: the size is none, or an assignment does not work.
+
+    >>> bare_model("resnet8", "32x32x3", ["model.width=8"]).model
+    resnet8(width=8)
+    """
+    parts = size.lower().replace("×", "x").split("x")
+    if len(parts) != 3 or not all(part.isdigit() and 1 <= int(part) <= 8192 for part in parts):
+        raise UserError(f"--input={size} must be height x width x channels, each from 1 to 8192. Write --input=224x224x3, for example.")
+    shape = tuple(int(part) for part in parts)
+    about = About(shows="a network by itself", num_params=0)
+    data = Spec("generated", shape=shape, train_shape=shape, num_classes=1000)
+    experiment = override_all(Experiment(name=name, about=about, model=Spec(name), dataset=data), assignments)
+    check(experiment)
+    return experiment
 
 
 def survey(model: nn.Module, input_shape: tuple[int, ...], *, layer: str | None = None) -> Survey:

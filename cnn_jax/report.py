@@ -16,6 +16,7 @@ from tensorboardX import SummaryWriter
 from cnn_jax.files import finite, write_text
 
 _ACRONYMS = {"ami", "auc", "cmc", "mrr", "ndcg", "nmi", "roc"}
+_SECONDS_A_LINE = 30
 
 
 def console(min_width: int = 0) -> Console:
@@ -115,6 +116,39 @@ def times(shape: Iterable[int]) -> str:
     return "×".join(map(str, shape))
 
 
+def progress(what: str, counts: Iterable[int], total: int) -> None:
+    """Goes through a piece of work that yields how many images it has done: a bar, or a line now and then where the output is no terminal.
+
+    >>> progress("squaring", [1, 2], total=2)  # doctest: +ELLIPSIS
+    squaring 2/2  ... images/s  eta 0:00
+    """
+    if sys.stdout.isatty():
+        with _bar() as bar:
+            task = bar.add_task(what, total=total)
+            for count in counts:
+                bar.update(task, completed=count)
+        return
+    last, since = 0, time.perf_counter()
+    for count in counts:
+        seconds = time.perf_counter() - since
+        if count == total or seconds >= _SECONDS_A_LINE:
+            rate = (count - last) / max(seconds, 1e-9)
+            say(f"{what} {count:>{len(f'{total:,}')},}/{total:,}  {rate:,.0f} images/s  eta {_clock((total - count) / rate)}")
+            last, since = count, time.perf_counter()
+
+
+def _bar(*columns: str) -> rich.progress.Progress:
+    return rich.progress.Progress(
+        "[progress.description]{task.description}",
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        *columns,
+        rich.progress.TimeElapsedColumn(),
+        "eta",
+        rich.progress.TimeRemainingColumn(),
+    )
+
+
 class Report:
     """Progress and records of one training run. Use it with `with`.
 
@@ -131,15 +165,7 @@ class Report:
         self.since = (start_step, time.perf_counter())
         self.bar: rich.progress.Progress | None = None
         if sys.stdout.isatty():
-            self.bar = rich.progress.Progress(
-                "[progress.description]{task.description}",
-                rich.progress.BarColumn(),
-                rich.progress.MofNCompleteColumn(),
-                "[cyan]{task.fields[figures]}",
-                rich.progress.TimeElapsedColumn(),
-                "eta",
-                rich.progress.TimeRemainingColumn(),
-            )
+            self.bar = _bar("[cyan]{task.fields[figures]}")
             self.task = self.bar.add_task("train", total=num_steps, completed=start_step, figures="")
 
     def __enter__(self) -> "Report":

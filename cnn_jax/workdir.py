@@ -1,6 +1,5 @@
 """The folder of a run: its experiment, its environment, its records. Nothing is written before all checks have passed."""
 
-import importlib.util
 import json
 import os
 import platform
@@ -14,6 +13,7 @@ from typing import Any
 import jax
 
 from cnn_jax import runtime
+from cnn_jax.data.prepared import image_decoder
 from cnn_jax.errors import UserError
 from cnn_jax.experiment import Experiment, differences, from_json, to_json
 from cnn_jax.files import write_text
@@ -111,7 +111,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_cores": os.cpu_count(),
         "devices": [d.device_kind for d in jax.local_devices()],
-        "image_decoder": "cv2" if importlib.util.find_spec("cv2") else "PIL",  # TFDS takes what there is; pixels can differ
+        "image_decoder": image_decoder(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "runtime": runtime.settings(),
         "versions": {p: metadata.version(p) for p in packages},

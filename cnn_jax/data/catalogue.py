@@ -6,7 +6,9 @@ import numpy as np
 import PIL.Image
 
 from cnn_jax.data.dataset import Dataset
+from cnn_jax.data.image_cache import cached
 from cnn_jax.data.prepared import open_decoded, open_in_memory
+from cnn_jax.data.source import DecodedSource
 
 _FASHION = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -65,6 +67,10 @@ def imagenet2012(*, image_size: int = 224, train_image_size: int = 256, data_dir
         "test": partial(central_square, size=image_size, resize=round(image_size * 256 / 224)),
     }
     names = {"train": "train", "test": "validation"}  # the labels of ImageNet's own test split are not public
+
+    def decoded(split: str) -> DecodedSource:
+        return open_decoded("imagenet2012", names[split], data_dir, decoders[split])
+
     return Dataset(
         name="imagenet2012",
         input_shape=(image_size, image_size, 3),
@@ -75,7 +81,8 @@ def imagenet2012(*, image_size: int = 224, train_image_size: int = 256, data_dir
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         bundled=False,
-        open=lambda split: open_decoded("imagenet2012", names[split], data_dir, decoders[split]),
+        open=lambda split: cached(decoded(split)),
+        decoded=decoded,
     )
 
 

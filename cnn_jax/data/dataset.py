@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cnn_jax.data.source import Source
+from cnn_jax.data.source import DecodedSource, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,7 @@ class Dataset:
       mean, std: of each channel of images in [0, 1], for normalisation.
       bundled: ships inside an installed library, needs no network.
       open: "train" or "test" -> Source; prepares the data at first use. Images are uint8.
+      decoded: the same without a look at what is cached, for data sets that are decoded image by image; None for those in memory.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Dataset:
     std: tuple[float, ...]
     bundled: bool
     open: Callable[[str], Source]
+    decoded: Callable[[str], DecodedSource] | None = None
 
     @property
     def num_classes(self) -> int:

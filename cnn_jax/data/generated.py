@@ -3,6 +3,8 @@
 import numpy as np
 
 from cnn_jax.data.dataset import Dataset
+from cnn_jax.data.image_cache import cached
+from cnn_jax.data.prepared import cache_folder
 from cnn_jax.data.source import DecodedSource, MemorySource, Source
 
 
@@ -14,10 +16,12 @@ def generated(
     num_train: int = 64,
     num_test: int = 40,
     in_memory: bool = True,
+    data_dir: str | None = None,
 ) -> Dataset:
     """Returns images of noise around one pattern a class, which any network can learn by heart; no files.
 
-    `in_memory=False` passes them through the decoding path, as data sets too large for memory do. Even and odd classes are its two groups.
+    `in_memory=False` passes them through the decoding path, as data sets too large for memory do; `data_dir` is for their cache, where one
+    is made. Even and odd classes are its two groups.
     """
 
     if min(*shape, num_classes, num_train, num_test) < 1 or len(shape) != 3:
@@ -32,7 +36,8 @@ def generated(
         images[np.arange(len(labels)), rows] += np.uint8(127)  # the class is the bright row
         if in_memory:
             return MemorySource(images, labels, labels % 2)
-        return DecodedSource(_Records(images, labels), np.asarray, group="group")
+        facts = (split, "x".join(map(str, size)), f"{len(labels)}-images", f"{num_classes}-classes")
+        return DecodedSource(_Records(images, labels), np.asarray, group="group", cache=cache_folder(data_dir, "generated", *facts))
 
     return Dataset(
         name="generated",
@@ -44,7 +49,8 @@ def generated(
         mean=(0.25,) * shape[-1],
         std=(0.2,) * shape[-1],
         bundled=True,
-        open=open_split,
+        open=open_split if in_memory else lambda split: cached(open_split(split)),
+        decoded=None if in_memory else open_split,
     )
 
 

@@ -38,18 +38,18 @@ def _batch_of(order: Order, seed: int, step: int) -> np.ndarray:
     return order(seed, int(step))
 
 
-def eval_batches(source: Source, *, batch_size: int, workers: int, padded_size: int | None = None) -> Iterator[Batch]:
-    """Returns every example once, in order, `batch_size` at a time.
+def eval_batches(source: Source, *, batch_size: int, workers: int, padded_size: int | None = None, first: int = 0) -> Iterator[Batch]:
+    """Returns every example from the `first` on once, in order, `batch_size` at a time.
 
     Each batch is filled up to `padded_size` (by default `batch_size`, which only the last one needs) with zeros that
     `valid` marks False.
     """
     n = len(source)
     if isinstance(source, DecodedSource):
-        stream = grain.MapDataset.range(n).map(lambda index: source.example(index))
+        stream = grain.MapDataset.range(first, n).map(lambda index: source.example(index))
         batches = _decoded(stream, batch_size, workers)
     else:
-        batches = (source[np.arange(start, min(start + batch_size, n))] for start in range(0, n, batch_size))
+        batches = (source[np.arange(start, min(start + batch_size, n))] for start in range(first, n, batch_size))
     for batch in batches:
         yield _padded(batch, padded_size or batch_size)
 

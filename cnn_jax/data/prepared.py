@@ -46,14 +46,48 @@ def open_decoded(
       label, group, keep: as `DecodedSource` has them.
     """
     undecoded = partial(_records, builder, split, data_dir, decoders={"image": tfds.decode.SkipDecoding()})
-    return DecodedSource(_records(builder, split, data_dir), decode, undecoded=undecoded, label=label, group=group, keep=keep)
+    records = _records(builder, split, data_dir)
+    facts = (split, *([] if keep is None else [_described(keep)]), _described(decode), image_decoder())
+    cache = cache_folder(data_dir, records.dataset_info.full_name, *facts)
+    return DecodedSource(records, decode, undecoded=undecoded, label=label, group=group, keep=keep, cache=cache)
+
+
+def data_folder(data_dir: str | None) -> Path:
+    """Returns where data sets lie: in the folder named, in TFDS_DATA_DIR, or where TFDS has them."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
+
+
+def cache_folder(data_dir: str | None, name: str, *facts: str) -> Path:
+    """Returns where a split's decoded images are cached, below its data.
+
+    Args:
+      name: of the data set, with its version.
+      facts: all that decides the split's pixels: other facts are another folder.
+
+    >>> cache_folder("data", "imagenet2012/5.1.0", "validation", "central_square-resize256-size224", "PIL").as_posix()
+    'data/cached_images/imagenet2012/5.1.0/validation_central_square-resize256-size224_PIL'
+    """
+    return data_folder(data_dir) / "cached_images" / name / "_".join(facts)
+
+
+def image_decoder() -> str:
+    """Returns the library that TFDS decodes images with, "cv2" or "PIL": it takes what there is, and pixels can differ."""
+    return "cv2" if importlib.util.find_spec("cv2") else "PIL"
+
+
+def _described(function: Callable) -> str:
+    """A function with the arguments it was given: central_square-resize256-size224."""
+    if not isinstance(function, partial):
+        return function.__name__
+    options = (f"{key}{value}" for key, value in sorted(function.keywords.items()))
+    return "-".join([function.func.__name__.strip("_"), *map(str, function.args), *options])
 
 
 def _records(
     builder_or_name: type[tfds.core.DatasetBuilder] | str, split: str, data_dir: str | None, **options: Any
 ) -> Sequence[dict[str, Any]]:
     bundled = not isinstance(builder_or_name, str)
-    folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR).expanduser()
+    folder = data_folder(data_dir)
     try:
         if bundled:
             builder = builder_or_name(data_dir=str(folder), file_format="array_record")

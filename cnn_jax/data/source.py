@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,6 +52,7 @@ class DecodedSource:
       undecoded: () -> the same records with images left encoded, from which all labels are read, once, when they are asked for.
       label, group: what a record calls its class, and the group of its class (None: it has none).
       keep: labels -> bool [n], the examples that are of this split; None keeps all.
+      cache: where its images lie once they are cached, named for all that decides their pixels (`image_cache.py`).
     """
 
     def __init__(
@@ -62,8 +64,9 @@ class DecodedSource:
         label: str = "label",
         group: str | None = None,
         keep: Callable[[np.ndarray], np.ndarray] | None = None,
+        cache: Path | None = None,
     ):
-        self.records, self.decode, self.label = records, decode, label
+        self.records, self.decode, self.label, self.cache = records, decode, label, cache
         self._undecoded, self._group, self._keep = undecoded, group, keep
 
     def __len__(self) -> int:
@@ -75,8 +78,9 @@ class DecodedSource:
 
     @property
     def groups(self) -> np.ndarray | None:
-        groups = self._columns[1]
-        return groups if groups is None or self._keep is None else groups[self._kept]
+        if self._group is None:
+            return None
+        return self._columns[1] if self._keep is None else self._columns[1][self._kept]
 
     @cached_property
     def _kept(self) -> np.ndarray:

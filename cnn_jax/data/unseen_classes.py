@@ -8,6 +8,7 @@ import numpy as np
 from cnn_jax.data.catalogue import central_square
 from cnn_jax.data.dataset import Dataset
 from cnn_jax.data.digits import digits
+from cnn_jax.data.image_cache import cached
 from cnn_jax.data.prepared import open_decoded
 from cnn_jax.data.source import DecodedSource, MemorySource
 
@@ -90,6 +91,10 @@ def _photographs(name, num_classes, sizes, image_size, train_image_size, open_sp
         "train": partial(central_square, size=train_image_size, resize=train_image_size),
         "test": partial(central_square, size=image_size, resize=round(image_size * 256 / 224)),
     }
+
+    def decoded(split: str) -> DecodedSource:
+        return open_split(split, decoders[split])
+
     return Dataset(
         name=name,
         input_shape=(image_size, image_size, 3),
@@ -100,5 +105,6 @@ def _photographs(name, num_classes, sizes, image_size, train_image_size, open_sp
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         bundled=False,
-        open=lambda split: open_split(split, decoders[split]),
+        open=lambda split: cached(decoded(split)),
+        decoded=decoded,
     )
