@@ -5,6 +5,7 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["CNN_JAX_ALLOCATOR"] = "0"  # a process that does so much gives memory back; commands in processes of their own do not
 
 import hypothesis
 import jax

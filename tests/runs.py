@@ -72,7 +72,8 @@ def run_steps(experiment: Experiment, mode: str, num_devices: int, num_steps: in
 
 def launch(*arguments: str, **options) -> subprocess.CompletedProcess:
     """Runs `python launch.py` in a process of its own, as a user types it: without the flags that `make test` compiles with."""
-    command, env = [sys.executable, "launch.py", *arguments], {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    command = [sys.executable, "launch.py", *arguments]
+    env = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "CNN_JAX_ALLOCATOR")}
     return subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=300, check=False, **options)
 
 

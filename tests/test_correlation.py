@@ -68,7 +68,6 @@ def test_the_formulations_of_a_cpu_equal_xlas(drawn):
     assert_alike(*both(x, w, g), 1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")  # XLA cannot write programs with these calls
 @pytest.mark.skipif(not onednn.is_available(), reason="this jaxlib has no oneDNN that is known to work")
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(geometries())

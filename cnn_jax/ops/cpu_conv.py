@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 
 from cnn_jax.ops import native_conv, onednn
 from cnn_jax.ops.native_conv import Geometry
-from cnn_jax.ops.windows import Walk, in_whole_strides, padded, taps
+from cnn_jax.ops.windows import Walk, in_whole_strides, padded, taps_by_rows
 
 _LARGE = 2**26  # multiply-adds, from which on oneDNN is called: programs that call it cannot be kept in the compile cache
 _FEW = 16  # positions of an image, up to which patches are no larger than what XLA's convolution would make of them
@@ -202,7 +202,7 @@ def _cut(inputs: Array, geometry: Geometry) -> tuple[Array, Geometry]:
 def _taps(inputs: Array, geometry: Geometry) -> list[Array]:
     """What each tap of the window sees at all positions, in row-major order."""
     walk = Walk(geometry.window, geometry.stride, geometry.dilation)
-    return taps(padded(inputs, in_whole_strides(geometry.pads, geometry.space, walk), 0.0), walk)
+    return taps_by_rows(padded(inputs, in_whole_strides(geometry.pads, geometry.space, walk), 0.0), walk)
 
 
 def _rows(images: Array) -> Array:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from cnn_jax.ops.apart import apart
 from cnn_jax.ops.padding import Padding, PerAxis
-from cnn_jax.ops.windows import Walk, in_whole_strides, padded, sliding_windows, spread, spread_at, tap_at, taps
+from cnn_jax.ops.windows import Walk, in_whole_strides, padded, sliding_windows, spread, spread_at, tap_at, taps_by_rows
 
 
 @jax.named_scope("max_pool")
@@ -89,8 +89,6 @@ _first_of_all.defvjp(lambda inputs, axis: (_first_of_all(inputs, axis), inputs),
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _maximum(inputs: jax.Array, walk: Walk, looped: bool) -> jax.Array:
     """The maximum of each window; `looped` chooses how its gradient is computed, for walks along one axis only."""
-    if not looped:
-        return functools.reduce(jnp.maximum, taps(inputs, walk))
     window, stride, dilation = ((1, *field, 1) for field in walk)
     lowest = np.array(_lowest(inputs.dtype), inputs.dtype)
     return lax.reduce_window(inputs, lowest, lax.max, window, stride, "VALID", window_dilation=dilation)
@@ -113,7 +111,7 @@ _maximum.defvjp(_maximum_forward, _maximum_backward)
 
 def _choose(inputs: jax.Array, walk: Walk) -> tuple[jax.Array, jax.Array]:
     """The maximum of each window and the number of the first tap that sees it."""
-    first, *others = taps(inputs, walk)
+    first, *others = taps_by_rows(inputs, walk)
     best = first, jnp.zeros(first.shape, _count_type(walk))
     for tap, value in enumerate(others, 1):
         best = _better(tap, value, best)

@@ -47,6 +47,7 @@ def correlation(
 ) -> Float[Array, "b *positions c_out"]:
     """Returns the correlation of inputs with a bank of kernels.
 
+    >>> import jax.numpy as jnp
     >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,))
     >>> correlation(jnp.arange(3.0).reshape(1, 3, 1), jnp.ones((2, 1, 1)), geometry).ravel().tolist()
     [1.0, 3.0]
@@ -69,6 +70,7 @@ def input_gradient(
 ) -> Float[Array, "b *space c_in"]:
     """Returns the transpose of `correlation` with respect to its inputs.
 
+    >>> import jax.numpy as jnp
     >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,))
     >>> input_gradient(jnp.ones((1, 2, 1)), jnp.array([1.0, 10.0]).reshape(2, 1, 1), geometry).ravel().tolist()
     [1.0, 11.0, 10.0]
@@ -82,6 +84,7 @@ def kernel_gradient(
 ) -> Float[Array, "*window c_in_per_group c_out"]:
     """Returns the transpose of `correlation` with respect to its kernel.
 
+    >>> import jax.numpy as jnp
     >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,))
     >>> kernel_gradient(jnp.arange(3.0).reshape(1, 3, 1), jnp.ones((1, 2, 1)), geometry).ravel().tolist()
     [1.0, 3.0]

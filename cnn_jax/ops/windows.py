@@ -134,7 +134,7 @@ def padded(inputs: Shaped[Array, "b *space c"], pads: Sequence[tuple[int, int]],
 
 
 def in_whole_strides(pads: Sequence[tuple[int, int]], space: Sequence[int], walk: Walk) -> list[tuple[int, int]]:
-    """Returns the padding with so much more after it that each axis is a multiple of its stride, if that adds no window: for fast `taps`.
+    """Returns the padding with more after it, so that each axis is a multiple of its stride, if that adds no window: for `taps_by_rows`.
 
     >>> in_whole_strides([(1, 1)], (7,), Walk((3,), (2,), (1,)))
     [(1, 2)]
@@ -152,8 +152,21 @@ def taps(inputs: Shaped[Array, "b *space c"], walk: Walk) -> list[Shaped[Array, 
     """
     b, *space, c = inputs.shape
     places = walk.places(space)
-    # Each axis split in (rows, stride): a tap is then a block of rows of one remainder, which a CPU reads twice as fast as every s-th
-    # value.
+    ends = [[o + (p - 1) * s + 1 for o, p, s in zip(offset, places, walk.stride, strict=True)] for offset in walk.offsets()]
+    starts = walk.offsets()
+    return [lax.slice(inputs, (0, *start, 0), (b, *end, c), (1, *walk.stride, 1)) for start, end in zip(starts, ends, strict=True)]
+
+
+def taps_by_rows(inputs: Shaped[Array, "b *space c"], walk: Walk) -> list[Shaped[Array, "b *places c"]]:
+    """Returns the same as `taps`, read in a way that a CPU is twice as fast at, but in which no receptive field can be read off a program.
+
+    Each axis is split in (rows, stride): a tap is then a block of rows of one remainder, rather than every s-th value.
+
+    >>> [tap[0, :, 0].tolist() for tap in taps_by_rows(jnp.arange(5.0).reshape(1, 5, 1), Walk((2,), (2,), (1,)))]
+    [[0.0, 2.0], [1.0, 3.0]]
+    """
+    b, *space, c = inputs.shape
+    places = walk.places(space)
     rows = [max(-(-n // s), (w - 1) * d // s + p) for n, p, (w, s, d) in zip(space, places, zip(*walk, strict=True), strict=True)]
     after = [(0, r * s - n, 0) for n, r, s in zip(space, rows, walk.stride, strict=True)]
     grid = lax.pad(inputs, jnp.zeros((), inputs.dtype), [(0, 0, 0), *after, (0, 0, 0)]) if any(a for _, a, _ in after) else inputs
