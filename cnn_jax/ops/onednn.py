@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from cnn_jax.ops.native_conv import Geometry
 
-VERSIONS = ("0.10.2", "0.12.0.1")  # of jaxlib, with which tests/test_cpu_conv.py has passed
+VERSIONS = ("0.10.2", "0.12.0.1")  # of jaxlib, with which tests/test_correlation.py has passed
 SWITCH = "CNN_JAX_ONEDNN"  # an environment variable: 0 turns the calls off, 1 tries them with other versions
 
 
