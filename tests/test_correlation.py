@@ -171,6 +171,15 @@ def test_one_program_is_lowered_natively_for_other_devices():
     assert "dot_general" not in text
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_window_of_many_taps_is_not_taken_apart(groups):
+    geometry = Geometry((14, 13), (13, 12), (1, 1), ((1, 0), (0, 0)), (1, 1), (1, 1), groups)
+    given = arrays(geometry, 2, 3, 3, np.float32)
+    both = jax.jit(lambda *a: [all_three(module, geometry, *a) for module in (cpu_conv, native_conv)])
+    assert len(both.lower(*given).as_text().splitlines()) < 200
+    assert_alike(*both(*given), 1e-5)
+
+
 @pytest.mark.parametrize("argument", ["inputs", "kernel"])
 def test_empty_gradients(argument):
     x, w = np.zeros((0, 5, 4), np.float32), np.ones((3, 4, 2), np.float32)

@@ -14,8 +14,8 @@
                    3-D, or one position     a matrix product for each tap
                    else                     XLA's convolution, its operands laid out for it
 
-docs/performance.md has what each was measured to gain. XLA's compiler lays out operands for its convolution in a program's outermost
-computation only: in a loop (`lax.scan`) a gradient left to it is a hundred times slower.
+A window of many taps is left to XLA. docs/performance.md has what each was measured to gain. XLA's compiler lays out operands for its
+convolution in a program's outermost computation only: in a loop (`lax.scan`) a gradient left to it is a hundred times slower.
 """
 
 import itertools
@@ -30,6 +30,7 @@ from cnn_jax.ops.native_conv import Geometry
 from cnn_jax.ops.windows import Walk, in_whole_strides, padded, taps_by_rows
 
 _LARGE = 2**26  # multiply-adds, from which on oneDNN is called: programs that call it cannot be kept in the compile cache
+_MANY = 128  # taps, beyond which a window is not taken apart: the program would take minutes to compile
 _FEW = 16  # positions of an image, up to which patches are no larger than what XLA's convolution would make of them
 
 
@@ -57,10 +58,11 @@ def correlation(
     if math.prod(geometry.window) == 1 and geometry.groups == 1:
         (seen,) = _taps(inputs, geometry)
         return (_rows(seen) @ kernel.reshape(kernel.shape[-2:])).reshape(*seen.shape[:-1], kernel.shape[-1])
-    if kernel.shape[-2] == 1 and kernel.shape[-1] == geometry.groups:
+    many = math.prod(geometry.window) > _MANY
+    if kernel.shape[-2] == 1 and kernel.shape[-1] == geometry.groups and not many:
         weights = kernel.reshape(-1, *(1,) * (inputs.ndim - 1), kernel.shape[-1])
         return sum(seen * weight for seen, weight in zip(_taps(inputs, geometry), weights, strict=True))
-    if math.prod(geometry.positions) <= _FEW and geometry.groups == 1:
+    if math.prod(geometry.positions) <= _FEW and geometry.groups == 1 and not many:
         patches = jnp.concatenate(_taps(inputs, geometry), -1)
         y = _rows(patches) @ kernel.reshape(-1, kernel.shape[-1])
         return y.reshape(*patches.shape[:-1], kernel.shape[-1])
@@ -110,6 +112,8 @@ def kernel_gradient(
     c_in, c_out, groups = inputs.shape[-1], cotangent.shape[-1], geometry.groups
     shape = (*geometry.window, c_in // groups, c_out)
     calls = whole and _is_large(inputs, c_out, geometry)
+    if math.prod(geometry.window) > _MANY:
+        return _laid_out(inputs, cotangent, geometry) if groups == 1 else native_conv.kernel_gradient(inputs, cotangent, geometry)
     if c_in == c_out == groups:
         axes = tuple(range(cotangent.ndim - 1))
         return jnp.stack([(seen * cotangent).sum(axes) for seen in _taps(inputs, geometry)]).reshape(shape)
