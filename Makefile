@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
-.PHONY: train test slow models lint clean
+.PHONY: train test slow models extension lint clean
 
 train: $(VENV)/.installed
 	$(BIN)/python launch.py --experiment=digits_resnet
@@ -26,6 +26,10 @@ slow: $(VENV)/.installed-dev
 # Every registered network for real, compiled as a user's: gradients, devices, jit against eager. Takes an hour and a half of CPU.
 models: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_models.py
+
+# Optional kernels for this machine's CPU: takes a C++ compiler, puts one file into the user's cache.
+extension: $(VENV)/.installed
+	$(BIN)/python -m cnn_jax.build_extension
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -4,7 +4,6 @@ One call, `set_up()`, before anything is computed. Each part can be turned off, 
 """
 
 import contextlib
-import hashlib
 import os
 import platform
 import warnings
@@ -13,9 +12,9 @@ from pathlib import Path
 import jax
 import jaxlib
 
-from cnn_jax import allocator
+from cnn_jax import allocator, private_folder
 from cnn_jax.errors import UserError
-from cnn_jax.ops import onednn
+from cnn_jax.ops import extension, onednn
 
 MAX_CPU_DEVICES = max(8, os.cpu_count() or 1)  # the most devices that a CPU is split into
 
@@ -53,13 +52,14 @@ def set_up(num_devices: int | None = None) -> None:
         _done["compile_cache"] = _set_cache()
         unused = f"not used with jaxlib {jaxlib.__version__} on {platform.machine()}"
         _done["onednn"] = "that of jaxlib" if onednn.is_available() else unused
+        _done["extension"] = extension.load()
     _split(num_devices)
 
 
 def settings() -> dict[str, str]:
     """Returns what `set_up` has set, for the record of a run; {} if it was not called.
 
-    >>> settings().keys() <= {"allocator", "xla_flags", "compile_cache", "onednn"}
+    >>> settings().keys() <= {"allocator", "xla_flags", "compile_cache", "onednn", "extension"}
     True
     """
     return dict(_done)
@@ -78,29 +78,16 @@ def _set_cache() -> str:
     asked = os.environ.get(CACHE_SWITCH, "")
     if asked == "0" or jax.config.jax_compilation_cache_dir is not None:
         return str(jax.config.jax_compilation_cache_dir or f"none: {CACHE_SWITCH}=0")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(asked).expanduser() if asked else home / "cnn_jax" / f"jaxlib-{jaxlib.__version__}-{_instructions()}"
+    folder = Path(asked).expanduser() if asked else private_folder.home() / private_folder.machine()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state = folder.stat()
-        if hasattr(os, "getuid") and (state.st_uid != os.getuid() or state.st_mode & 0o022):
-            return f"none: others can write to {folder}"
+        folder = private_folder.private_folder(folder)
     except OSError as error:
         return f"none: {folder}: {error.strerror}"
-    jax.config.update("jax_compilation_cache_dir", str(folder.resolve()))
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
     # XLA cannot write down a program that calls oneDNN; it is compiled anew by each process, as all are without a cache.
     warnings.filterwarnings("ignore", "Error writing persistent compilation cache entry.*bad_alloc")
-    return str(folder.resolve())
-
-
-def _instructions() -> str:
-    """A name for what this processor can do, so that machines that share a home do not share programs they cannot run."""
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-        return hashlib.sha256(flags.encode()).hexdigest()[:12]
-    return platform.machine()
+    return str(folder)
 
 
 def _split(num_devices: int | None) -> None:

@@ -15,10 +15,10 @@ TESTS = sorted((REPOSITORY / "tests").glob("*.py"))
 
 # Imports point down only: a module may import from layers below its own, and from its own folder.
 LAYERS = [
-    ["errors", "types", "files", "allocator", "idle"],
+    ["errors", "types", "files", "allocator", "idle", "private_folder"],
     ["experiment", "options"],
     ["ops", "field_rules"],
-    ["initialisers", "receptive_field", "runtime"],
+    ["initialisers", "receptive_field", "runtime", "build_extension"],
     ["layers", "losses"],
     ["metrics", "geometry"],
     ["models", "mixing", "anatomy", "features"],

@@ -1,6 +1,7 @@
 """How a CPU computes correlation and its gradients: by which of a few formulations, chosen by shape alone. The rule:
 
-  correlation      spread inputs            one correlation of the plain inputs for each phase of the output, put in between each other
+  correlation      depthwise, extension     its sums of taps
+                   spread inputs            one correlation of the plain inputs for each phase of the output, put in between each other
                    large, oneDNN there      its convolution
                    1×1                      a matrix product, of every stride-th position
                    depthwise                the taps, weighed and added up
@@ -9,13 +10,15 @@
   input gradient   any                      the correlation of the spread cotangent with the mirrored kernel, by this same rule
   kernel gradient  spread inputs            that with inputs and cotangent in each other's place
                    1×1                      a matrix product, oneDNN's where it is large and oneDNN is there
+                   a window, extension      its products of taps, or, depthwise, sums
                    depthwise                a product and sum for each tap
                    grouped                  patches times matrix, group by group
                    3-D, or one position     a matrix product for each tap
                    else                     XLA's convolution, its operands laid out for it
 
-A window of many taps is left to XLA. docs/performance.md has what each was measured to gain. XLA's compiler lays out operands for its
-convolution in a program's outermost computation only: in a loop (`lax.scan`) a gradient left to it is a hundred times slower.
+The extension is `extension.cc`, where it was built. A window of many taps is left to XLA. docs/performance.md has what each was measured
+to gain. XLA's compiler lays out operands for its convolution in a program's outermost computation only: in a loop (`lax.scan`) a gradient
+left to it is a hundred times slower.
 """
 
 import itertools
@@ -25,12 +28,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cnn_jax.ops import native_conv, onednn
+from cnn_jax.ops import extension, native_conv, onednn
 from cnn_jax.ops.native_conv import Geometry
 from cnn_jax.ops.windows import Walk, in_whole_strides, padded, taps_by_rows
 
 _LARGE = 2**26  # multiply-adds, from which on oneDNN is called: programs that call it cannot be kept in the compile cache
 _MANY = 128  # taps, beyond which a window is not taken apart: the program would take minutes to compile
+_WIDE = 8  # output channels, from which on the extension's kernel gradient is faster than XLA's
 _FEW = 16  # positions of an image, up to which patches are no larger than what XLA's convolution would make of them
 
 
@@ -48,6 +52,9 @@ def correlation(
     """
     if 0 in (*inputs.shape, *kernel.shape, *geometry.positions):
         return native_conv.correlation(inputs, kernel, geometry)
+    depthwise = inputs.shape[-1] == kernel.shape[-1] == geometry.groups
+    if depthwise and whole and extension.takes(inputs, kernel):
+        return extension.depthwise_correlation(inputs, kernel, geometry)
     if max(geometry.input_dilation) > 1:
         if max(geometry.stride) > 1 or any(math.gcd(i, d) > 1 for i, d in zip(geometry.input_dilation, geometry.dilation, strict=True)):
             return native_conv.correlation(inputs, kernel, geometry)
@@ -59,7 +66,7 @@ def correlation(
         (seen,) = _taps(inputs, geometry)
         return (_rows(seen) @ kernel.reshape(kernel.shape[-2:])).reshape(*seen.shape[:-1], kernel.shape[-1])
     many = math.prod(geometry.window) > _MANY
-    if kernel.shape[-2] == 1 and kernel.shape[-1] == geometry.groups and not many:
+    if depthwise and not many:
         weights = kernel.reshape(-1, *(1,) * (inputs.ndim - 1), kernel.shape[-1])
         return sum(seen * weight for seen, weight in zip(_taps(inputs, geometry), weights, strict=True))
     if math.prod(geometry.positions) <= _FEW and geometry.groups == 1 and not many:
@@ -112,9 +119,15 @@ def kernel_gradient(
     c_in, c_out, groups = inputs.shape[-1], cotangent.shape[-1], geometry.groups
     shape = (*geometry.window, c_in // groups, c_out)
     calls = whole and _is_large(inputs, c_out, geometry)
+    depthwise = c_in == c_out == groups
+    if whole and extension.takes(inputs, cotangent):
+        if depthwise:
+            return extension.depthwise_kernel_gradient(inputs, cotangent, geometry)
+        if groups == 1 and c_out >= _WIDE and math.prod(geometry.window) > 1:
+            return extension.kernel_gradient(inputs, cotangent, geometry)
     if math.prod(geometry.window) > _MANY:
         return _laid_out(inputs, cotangent, geometry) if groups == 1 else native_conv.kernel_gradient(inputs, cotangent, geometry)
-    if c_in == c_out == groups:
+    if depthwise:
         axes = tuple(range(cotangent.ndim - 1))
         return jnp.stack([(seen * cotangent).sum(axes) for seen in _taps(inputs, geometry)]).reshape(shape)
     if groups > 1:

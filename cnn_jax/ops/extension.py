@@ -1,0 +1,115 @@
+"""Kernels of our own for a CPU that neither XLA nor its oneDNN has: built on request (`make extension`), and never needed.
+
+`cpu_conv` calls them where they are loaded. Their source is `extension.cc`.
+"""
+
+import ctypes
+import hashlib
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cnn_jax import private_folder
+from cnn_jax.ops.native_conv import Geometry
+
+SOURCE = Path(__file__).with_suffix(".cc")
+SWITCH = "CNN_JAX_EXTENSION"  # an environment variable: 0 leaves the library unused
+NAMES = ("kernel_gradient", "depthwise_correlation", "depthwise_kernel_gradient")
+
+_loaded: list[ctypes.CDLL] = []
+
+
+def library() -> Path:
+    """Returns where the library for this source, jaxlib and processor is, or would be.
+
+    >>> library().suffix
+    '.so'
+    """
+    source = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
+    return private_folder.home() / "extension" / f"{private_folder.machine()}-{source}.so"
+
+
+def load(path: Path | None = None) -> str:
+    """Returns in words what came of loading the library, `library()` unless told; "not built" where there is none.
+
+    >>> import tempfile
+    >>> load(Path(tempfile.mkdtemp(), "none.so"))
+    'not built'
+    """
+    path = library() if path is None else path
+    if os.environ.get(SWITCH) == "0":
+        return f"not used: {SWITCH}=0"
+    if _loaded:
+        return "loaded"
+    if not path.exists():
+        return "not built"
+    try:
+        private_folder.private_folder(path.parent)
+        found = ctypes.CDLL(str(path))
+        for name in NAMES:
+            jax.ffi.register_ffi_target(f"cnn_jax_{name}", jax.ffi.pycapsule(getattr(found, f"cnn_jax_{name}")), platform="cpu")
+    except (OSError, AttributeError) as error:
+        return f"not used: {path}: {getattr(error, 'strerror', None) or error}"
+    _loaded.append(found)
+    return "loaded"
+
+
+def takes(*arrays: Array) -> bool:
+    """Returns whether the library is loaded and computes with such arrays.
+
+    >>> takes(jnp.ones(2, jnp.bfloat16))
+    False
+    """
+    return bool(_loaded) and all(a.dtype == jnp.float32 for a in arrays)
+
+
+def kernel_gradient(
+    inputs: Float[Array, "b *space c_in"], cotangent: Float[Array, "b *positions c_out"], geometry: Geometry
+) -> Float[Array, "*window c_in c_out"]:
+    """Returns the transpose of correlation with respect to its kernel. No padding may be negative, no inputs spread, no groups.
+
+    >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,), 1)
+    >>> if takes(jnp.ones(1)):  # only where it was built
+    ...     w = kernel_gradient(jnp.arange(3.0).reshape(1, 3, 1), jnp.ones((1, 2, 1)), geometry)
+    """
+    return _call("kernel_gradient", (*geometry.window, inputs.shape[-1], cotangent.shape[-1]), inputs, cotangent, geometry)
+
+
+def depthwise_correlation(
+    inputs: Float[Array, "b *space c"], kernel: Float[Array, "*window 1 c"], geometry: Geometry
+) -> Float[Array, "b *positions c"]:
+    """Returns the correlation of each channel with a kernel of its own.
+
+    >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,), 4)
+    >>> if takes(jnp.ones(1)):  # only where it was built
+    ...     y = depthwise_correlation(jnp.ones((1, 3, 4)), jnp.ones((2, 1, 4)), geometry)
+    """
+    return _call("depthwise_correlation", (len(inputs), *geometry.positions, inputs.shape[-1]), inputs, kernel, geometry)
+
+
+def depthwise_kernel_gradient(
+    inputs: Float[Array, "b *space c"], cotangent: Float[Array, "b *positions c"], geometry: Geometry
+) -> Float[Array, "*window 1 c"]:
+    """Returns the transpose of `depthwise_correlation` with respect to its kernel. No inputs may be spread.
+
+    >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,), 4)
+    >>> if takes(jnp.ones(1)):  # only where it was built
+    ...     w = depthwise_kernel_gradient(jnp.ones((1, 3, 4)), jnp.ones((1, 2, 4)), geometry)
+    """
+    return _call("depthwise_kernel_gradient", (*geometry.window, 1, inputs.shape[-1]), inputs, cotangent, geometry)
+
+
+def _call(name: str, shape: tuple[int, ...], a: Array, b: Array, geometry: Geometry) -> Array:
+    numbers = {
+        "window": geometry.window,
+        "stride": geometry.stride,
+        "before": [before for before, _ in geometry.pads],
+        "dilation": geometry.dilation,
+        "apart": geometry.input_dilation,
+    }
+    output = jax.ShapeDtypeStruct(shape, a.dtype)
+    return jax.ffi.ffi_call(f"cnn_jax_{name}", output)(a, b, **{key: np.array(value, np.int64) for key, value in numbers.items()})
