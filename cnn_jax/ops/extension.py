@@ -1,6 +1,6 @@
 """Kernels of our own for a CPU that neither XLA nor its oneDNN has: built on request (`make extension`), and never needed.
 
-`cpu_conv` calls them where they are loaded. Their source is `extension.cc`.
+`cpu_conv` calls them where they are loaded. Their source is in `cpp/`.
 """
 
 import ctypes
@@ -16,9 +16,9 @@ from jaxtyping import Array, Float
 from cnn_jax import private_folder
 from cnn_jax.ops.native_conv import Geometry
 
-SOURCE = Path(__file__).with_suffix(".cc")
+SOURCE = Path(__file__).parent / "cpp" / "extension.cc"
 SWITCH = "CNN_JAX_EXTENSION"  # an environment variable: 0 leaves the library unused
-NAMES = ("kernel_gradient", "depthwise_correlation", "depthwise_kernel_gradient")
+NAMES = ("correlation", "kernel_gradient", "depthwise_correlation", "depthwise_kernel_gradient")
 
 _loaded: list[ctypes.CDLL] = []
 
@@ -29,7 +29,8 @@ def library() -> Path:
     >>> library().suffix
     '.so'
     """
-    source = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
+    files = sorted(SOURCE.parent.glob("*.*"))
+    source = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
     return private_folder.home() / "extension" / f"{private_folder.machine()}-{source}.so"
 
 
@@ -65,6 +66,18 @@ def takes(*arrays: Array) -> bool:
     False
     """
     return bool(_loaded) and all(a.dtype == jnp.float32 for a in arrays)
+
+
+def correlation(
+    inputs: Float[Array, "b *space c_in"], kernel: Float[Array, "*window c_in c_out"], geometry: Geometry
+) -> Float[Array, "b *positions c_out"]:
+    """Returns the correlation of inputs with a bank of kernels. No inputs may be spread, no groups.
+
+    >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,))
+    >>> if takes(jnp.ones(1)):  # only where it was built
+    ...     y = correlation(jnp.arange(3.0).reshape(1, 3, 1), jnp.ones((2, 1, 1)), geometry)
+    """
+    return _call("correlation", (len(inputs), *geometry.positions, kernel.shape[-1]), inputs, kernel, geometry)
 
 
 def kernel_gradient(

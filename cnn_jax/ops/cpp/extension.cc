@@ -1,0 +1,76 @@
+// What XLA calls: correlation and the gradient of its kernel on a CPU, in float32, channels last.
+
+#include "correlation.h"
+#include "depthwise.h"
+#include "kernel_gradient.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+using namespace cnn_jax;
+
+namespace {
+
+using Numbers = ffi::Span<const int64_t>;
+using Floats = ffi::Buffer<ffi::F32>;
+using Result = ffi::Result<Floats>;
+
+// One to three spatial axes as three.
+Geometry geometry(Floats::Dimensions x, Floats::Dimensions y, Numbers window, Numbers stride, Numbers before, Numbers dilation,
+                  Numbers apart) {
+  Geometry g{x.front(), {1, 1, 1}, x.back(), {1, 1, 1}, y.back(), {1, 1, 1}, {1, 1, 1}, {0, 0, 0}, {1, 1, 1}, {1, 1, 1}};
+  const int64_t axes = window.size();
+  for (int64_t i = 0, j = 3 - axes; i < axes; ++i, ++j) {
+    g.in[j] = x[i + 1], g.out[j] = y[i + 1], g.window[j] = window[i];
+    g.stride[j] = stride[i], g.before[j] = before[i], g.dilation[j] = dilation[i], g.apart[j] = apart[i];
+  }
+  return g;
+}
+
+ffi::Error correlate(ffi::ThreadPool pool, Floats x, Floats w, Result y, Numbers window, Numbers stride, Numbers before, Numbers dilation,
+                     Numbers apart) {
+  const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart);
+  Correlation(g, x.typed_data(), w.typed_data()).compute(y->typed_data(), pool);
+  return ffi::Error::Success();
+}
+
+ffi::Error kernel_gradient(ffi::ThreadPool pool, Floats x, Floats y, Result w, Numbers window, Numbers stride, Numbers before,
+                           Numbers dilation, Numbers apart) {
+  const Geometry g = geometry(x.dimensions(), y.dimensions(), window, stride, before, dilation, apart);
+  KernelGradient(g, x.typed_data(), pool).compute(y.typed_data(), w->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error depthwise_correlation(ffi::ThreadPool pool, Floats x, Floats w, Result y, Numbers window, Numbers stride, Numbers before,
+                                 Numbers dilation, Numbers apart) {
+  const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart);
+  depthwise(g, x.typed_data(), w.typed_data(), y->typed_data(), pool);
+  return ffi::Error::Success();
+}
+
+ffi::Error depthwise_kernel_gradient(ffi::ThreadPool pool, Floats x, Floats y, Result w, Numbers window, Numbers stride, Numbers before,
+                                     Numbers dilation, Numbers apart) {
+  const Geometry g = geometry(x.dimensions(), y.dimensions(), window, stride, before, dilation, apart);
+  depthwise_gradient(g, x.typed_data(), y.typed_data(), w->typed_data(), pool);
+  return ffi::Error::Success();
+}
+
+auto bound() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<Floats>()
+      .Arg<Floats>()
+      .Ret<Floats>()
+      .Attr<Numbers>("window")
+      .Attr<Numbers>("stride")
+      .Attr<Numbers>("before")
+      .Attr<Numbers>("dilation")
+      .Attr<Numbers>("apart");
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_correlation, correlate, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_kernel_gradient, kernel_gradient, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_correlation, depthwise_correlation, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_kernel_gradient, depthwise_kernel_gradient, bound());
+
