@@ -69,23 +69,23 @@ void tile_of(int64_t rows, const Point* points, const Features& features, const 
 
 // All points, in tiles of nearly the same size.
 template <int V>
-void tiles(const std::vector<Point>& points, const Features& features, const Outputs& out, const float* weights) {
+void tiles(const Point* points, int64_t n, const Features& features, const Outputs& out, const float* weights) {
   constexpr int R = V == kVectors ? kRows : kRows + 2;
-  const int64_t n = points.size(), parts = (n + R - 1) / R;
+  const int64_t parts = (n + R - 1) / R;
   for (int64_t i = 0; i < parts; ++i) {
     const int64_t begin = n * i / parts, end = n * (i + 1) / parts;
-    tile_of<R, V>(end - begin, &points[begin], features, out, weights);
+    tile_of<R, V>(end - begin, points + begin, features, out, weights);
   }
 }
 
-inline void tiles(const std::vector<Point>& points, const Features& features, const Outputs& out, const Block& weights, int64_t row) {
+inline void tiles(const Point* points, int64_t n, const Features& features, const Outputs& out, const Block& weights, int64_t row) {
   const float* from = weights.rows + row * weights.width;
   const int64_t vectors = weights.width / kLanes;
-  if (vectors == 1) return tiles<1>(points, features, out, from);
-  if (vectors == 2) return tiles<2>(points, features, out, from);
+  if (vectors == 1) return tiles<1>(points, n, features, out, from);
+  if (vectors == 2) return tiles<2>(points, n, features, out, from);
   if constexpr (kVectors == 4) {
-    if (vectors == 3) return tiles<3>(points, features, out, from);
-    tiles<4>(points, features, out, from);
+    if (vectors == 3) return tiles<3>(points, n, features, out, from);
+    tiles<4>(points, n, features, out, from);
   }
 }
 
@@ -118,9 +118,11 @@ class Correlation {
   // Of these output rows the channels of these blocks of weights.
   void some(int64_t row, int64_t last_row, int64_t block, int64_t last_block, float* out) const {
     const int64_t positions = (last_row - row) * g_.out[2];
-    thread_local std::vector<Point> points;
+    thread_local std::vector<Point> room;
     thread_local Scratch scratch;
-    float* filled_up = scratch.of(positions * kWide);
+    room.resize(positions);
+    Point* const points = room.data();
+    float* const filled_up = scratch.of(positions * kWide);
     out += row * g_.out[2] * g_.c_out;
     for (int64_t b = block; b < last_block && !fresh_; ++b)
       if (weights_[b].columns == weights_[b].width)
@@ -128,11 +130,14 @@ class Correlation {
       else
         std::memset(filled_up, 0, positions * weights_[b].width * 4);  // the last block only
     for (const Run& run : runs_) {
-      points.clear();
-      for (int64_t r = row; r < last_row; ++r)
-        if (const int64_t pixel = run.rows[r % g_.out[1]] ? first_seen(g_, run.first, r) : -1; pixel >= 0)
-          for (int64_t p = 0; p < run.first.last - run.first.first; ++p)
-            points.push_back({inputs_ + (pixel + p * g_.stride[2]) * g_.c_in, (r - row) * g_.out[2] + run.first.first + p});
+      Point* end = points;
+      for (int64_t r = row; r < last_row; ++r) {
+        const int64_t pixel = run.rows[r % g_.out[1]] ? first_seen(g_, run.first, r) : -1;
+        if (pixel < 0) continue;
+        const float* from = inputs_ + pixel * g_.c_in;
+        const int64_t step = g_.stride[2] * g_.c_in, last = (r - row) * g_.out[2] + run.first.last;
+        for (int64_t p = last - run.first.last + run.first.first; p < last; ++p, from += step) *end++ = {from, p};
+      }
       const int64_t parts = (run.features.count + kFeatures - 1) / kFeatures;
       for (int64_t b = block; b < last_block; ++b) {
         const bool whole = weights_[b].columns == weights_[b].width;
@@ -141,13 +146,18 @@ class Correlation {
           Features some = run.features;
           some.first = run.features.count * i / parts;
           some.count = run.features.count * (i + 1) / parts - some.first;
-          correlation_tiles::tiles(points, some, to, weights_[b], run.weight + some.first);
+          correlation_tiles::tiles(points, end - points, some, to, weights_[b], run.weight + some.first);
         }
       }
     }
-    if (const Block& last = weights_[last_block - 1]; last.columns < last.width)
-      for (int64_t p = 0; p < positions; ++p)
+    if (const Block& last = weights_[last_block - 1]; last.columns < last.width) {
+      // Whole vectors where what they write beyond is written by the next positions; these are not another thread's.
+      const int64_t whole = weights_.size() == 1 ? std::max<int64_t>(0, positions - last.width) : 0;
+      for (int64_t p = 0; p < whole; ++p)
+        for (int64_t v = 0; v < last.width; v += kLanes) store(out + p * g_.c_out + v, load(filled_up + p * last.width + v));
+      for (int64_t p = whole; p < positions; ++p)
         std::memcpy(out + p * g_.c_out + (last_block - 1) * kWide, filled_up + p * last.width, last.columns * 4);
+    }
   }
 
   // Positions that see the same taps, of some rows: the first one's place, and its features, whose weights begin at this row.

@@ -1,39 +1,13 @@
 // Correlation of each channel with a kernel of its own, and the gradient of the kernel: as fast as memory is.
 #pragma once
 
-#include <vector>
-
-#include "geometry.h"
 #include "vectors.h"
+#include "walk.h"
 
 namespace cnn_jax {
 
-struct Seen {
-  int64_t input, tap;
-};
-
-// For each position of an axis, the inputs it sees and by which taps. Inputs may lie apart, with zeros between them.
-inline std::vector<std::vector<Seen>> walk(const Geometry& g, int axis) {
-  std::vector<std::vector<Seen>> walked(g.out[axis]);
-  for (int64_t o = 0; o < g.out[axis]; ++o)
-    for (int64_t k = 0; k < g.window[axis]; ++k) {
-      const int64_t at = o * g.stride[axis] + k * g.dilation[axis] - g.before[axis];
-      if (at >= 0 && at % g.apart[axis] == 0 && at / g.apart[axis] < g.in[axis]) walked[o].push_back({at / g.apart[axis], k});
-    }
-  return walked;
-}
-
-// The inputs' rows that an output row sees, and which rows of the window they meet.
-inline std::vector<Seen> rows_seen(const Geometry& g, int64_t row, const std::vector<std::vector<Seen>> (&walked)[3]) {
-  std::vector<Seen> rows;
-  const int64_t y = row % g.out[1], z = row / g.out[1] % g.out[0], n = row / g.out[1] / g.out[0];
-  for (const Seen& a : walked[0][z])
-    for (const Seen& b : walked[1][y]) rows.push_back({(n * g.in[0] + a.input) * g.in[1] + b.input, a.tap * g.window[1] + b.tap});
-  return rows;
-}
-
 template <int V, typename Kept>
-void depthwise_row(const Geometry& g, const std::vector<Seen>& rows, const std::vector<std::vector<Seen>>& walked, const float* inputs,
+void depthwise_row(const Geometry& g, const std::vector<Seen>& rows, const Walk& across, const float* inputs,
                    const float* kernel, float* out, int64_t c, Kept kept) {
   const int64_t channels = g.c_in;
   for (int64_t o = 0; o < g.out[2]; ++o) {
@@ -41,7 +15,7 @@ void depthwise_row(const Geometry& g, const std::vector<Seen>& rows, const std::
     UNROLL
     for (int v = 0; v < V; ++v) sums[v] = Vector{};
     for (const Seen& row : rows)
-      for (const Seen& t : walked[o]) {
+      for (const Seen& t : across[o]) {
         const float* x = inputs + (row.input * g.in[2] + t.input) * channels + c;
         const float* w = kernel + (row.tap * g.window[2] + t.tap) * channels + c;
         UNROLL
@@ -92,20 +66,20 @@ void by_channels(int64_t channels, const Work& work) {
 }
 
 inline void depthwise(const Geometry& g, const float* inputs, const float* kernel, float* out, xla::ffi::ThreadPool& pool) {
-  const std::vector<std::vector<Seen>> walked[3] = {walk(g, 0), walk(g, 1), walk(g, 2)};
+  const Walk outer = walk(g, 0), inner = walk(g, 1), across = walk(g, 2);
   const int64_t rows = g.n * g.out[0] * g.out[1], parts = std::min<int64_t>(rows, 4 * pool.num_threads());
   share(pool, parts, [&](int i) {
     for (int64_t row = rows * i / parts; row < rows * (i + 1) / parts; ++row) {
-      const std::vector<Seen> seen = rows_seen(g, row, walked);
+      const std::vector<Seen> seen = rows_met(row, outer, inner, g.in[0], g.in[1], g.window[1]);
       by_channels(g.c_in, [&](auto v, int64_t c, auto kept) {
-        depthwise_row<v()>(g, seen, walked[2], inputs, kernel, out + row * g.out[2] * g.c_in, c, kept);
+        depthwise_row<v()>(g, seen, across, inputs, kernel, out + row * g.out[2] * g.c_in, c, kept);
       });
     }
   });
 }
 
 inline void depthwise_gradient(const Geometry& g, const float* inputs, const float* cotangent, float* out, xla::ffi::ThreadPool& pool) {
-  const std::vector<std::vector<Seen>> walked[3] = {walk(g, 0), walk(g, 1), {}};
+  const Walk outer = walk(g, 0), inner = walk(g, 1);
   const int64_t rows = g.n * g.out[0] * g.out[1], size = g.window[0] * g.window[1] * g.window[2] * g.c_in;
   const int64_t parts = std::min<int64_t>(rows, pool.num_threads());
   std::vector<float> others((parts - 1) * size);
@@ -113,7 +87,7 @@ inline void depthwise_gradient(const Geometry& g, const float* inputs, const flo
   share(pool, parts, [&](int i) {
     float* sums = i ? others.data() + (i - 1) * size : out;
     for (int64_t row = rows * i / parts; row < rows * (i + 1) / parts; ++row) {
-      const std::vector<Seen> seen = rows_seen(g, row, walked);
+      const std::vector<Seen> seen = rows_met(row, outer, inner, g.in[0], g.in[1], g.window[1]);
       by_channels(g.c_in, [&](auto v, int64_t c, auto kept) {
         depthwise_gradient_row<v()>(g, seen, inputs, cotangent + row * g.out[2] * g.c_in, sums, c, kept);
       });
