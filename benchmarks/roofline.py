@@ -1,12 +1,13 @@
 """What a machine can do at most, measured in the process and the minute of the work that is compared with it: a matrix product, a copy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.sides import Timing
 
 SIZE = 2048  # of the product's matrices: large enough for its full rate
 COPIED = 2**30  # bytes
+HEADINGS = ("ours, of a product's rate", "torch, of a product's rate")
 
 
 def jax_product(size: int = SIZE, dtype: str = "float32") -> Callable[[], Any]:
@@ -41,13 +42,19 @@ def torch_product(size: int = SIZE, dtype: str = "float32", device: str = "cpu")
     return once
 
 
-def share(flops: float, timing: Timing, *, size: int = SIZE) -> str:
-    """Returns which part the work's rate is of that of the product which was timed beside it, as the table shows it."""
-    if "product" not in timing.beside:
+def rates(timings: Mapping[str, Timing], flops: float | None = None) -> list[str]:
+    """Returns the cells below HEADINGS.
+
+    Args:
+      flops: of the work; None takes those that our side tells among its facts.
+    """
+    if flops is None:
+        flops = (timings["ours"].facts or {}).get("flops")
+    return [share(flops, timings[side]) for side in ("ours", "torch")]
+
+
+def share(flops: float | None, timing: Timing, *, size: int = SIZE) -> str:
+    """Returns which part the work's rate is of that of the product which was timed beside it."""
+    if flops is None or "product" not in timing.beside:
         return "–"
     return f"{flops / timing.median / (2 * size**3 / timing.beside['product']):.0%}"
-
-
-def shares(flops: float, timings: dict[str, Timing], *sides: str) -> list[str]:
-    """Returns the share of each side."""
-    return [share(flops, timings[side]) for side in sides]

@@ -1,6 +1,8 @@
 """One training step as each side writes it: forward, backward and SGD with momentum, for all benchmarks that take steps."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 from benchmarks import nets
 
@@ -28,24 +30,45 @@ def our_model(net: nets.Net, **options):
     return MODELS[model](num_outputs=net.num_classes, **given, **options)
 
 
-def our_step(net: nets.Net, parallel, **options):
-    """Returns our step, not yet compiled, its first state and its batch, on the devices of `parallel`."""
-    import optax
+class OurStep(NamedTuple):
+    """Our step: taken `once`, the compiled `program`, and its operations as XLA counts them before optimising."""
+
+    once: Callable[[], None]
+    program: Any
+    flops: Callable[[], float]
+
+
+def our_step(net: nets.Net, *, mode: str = "jit", num_devices: int = 1, **options) -> OurStep:
+    """Returns our step, compiled, in a process that is set up as `launch.py` sets up its own.
+
+    Args:
+      options: of the model.
+    """
+    from cnn_jax import runtime
+
+    runtime.set_up(num_devices)
+    import jax
 
     from cnn_jax.losses.classification import softmax_cross_entropy
     from cnn_jax.mixing import unmixed
+    from cnn_jax.parallel import count_flops, make_parallel
     from cnn_jax.state import init_state
     from cnn_jax.step import make_train_step
 
     def last(*arguments, **options):
         return arguments[-1]
 
-    model, tx = our_model(net, axis_name=parallel.axis_name, **options) if net.ours else our_model(net), sgd(optax)
+    parallel = make_parallel(mode, num_devices)
+    axis = {"axis_name": parallel.axis_name}
+    model, tx = our_model(net, **options, **(axis if net.ours else {})), _sgd()
     same = {"augment": last, "mix": unmixed, "standardise": last, "average": last}
-    step = make_train_step(model, softmax_cross_entropy, {}, tx, **same, axis_name=parallel.axis_name)
+    step = make_train_step(model, softmax_cross_entropy, {}, tx, **same, **axis)
     inputs, targets = data(net)
     batch = parallel.shard({"inputs": inputs, "targets": targets, "valid": targets >= 0})
-    return step, parallel.make(partial(init_state, model, tx, net.shape, 0, with_ema=False)), batch
+    state = parallel.make(partial(init_state, model, tx, net.shape, 0, with_ema=False))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, batch))
+    program = parallel.compile(step, state, batch, donate=True)
+    return OurStep(repeated(program, state, batch), program, lambda: count_flops(step, *shapes))
 
 
 def flax_step(net: nets.Net):
@@ -55,7 +78,7 @@ def flax_step(net: nets.Net):
 
     from benchmarks.nets_flax import FlaxNet
 
-    model, tx = FlaxNet(net.layers), sgd(optax)
+    model, tx = FlaxNet(net.layers), _sgd()
     variables = jax.jit(partial(model.init, train=False))(jax.random.key(0), jax.numpy.zeros((1, *net.shape)))
 
     def step(state, batch):
@@ -74,8 +97,9 @@ def flax_step(net: nets.Net):
     return step, (params, {k: v for k, v in variables.items() if k != "params"}, tx.init(params))
 
 
-def sgd(optax):
-    """Returns the optimizer of both jax sides."""
+def _sgd():
+    import optax
+
     return optax.sgd(LEARNING_RATE, momentum=MOMENTUM)
 
 

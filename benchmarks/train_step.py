@@ -8,7 +8,7 @@ Forward, backward and SGD with momentum, float32, on random images that lie in m
 import sys
 
 from benchmarks import nets, steps
-from benchmarks.roofline import jax_product, shares, torch_product
+from benchmarks.roofline import HEADINGS, jax_product, rates, torch_product
 from benchmarks.sides import Side, Work
 from benchmarks.versus import chosen, compare
 
@@ -28,18 +28,8 @@ NOTE = (
 
 def ours(name: str) -> Work:
     """Returns our step."""
-    from cnn_jax import runtime
-
-    runtime.set_up()
-    import jax
-
-    from cnn_jax.parallel import count_flops, make_parallel
-
-    parallel = make_parallel("jit", 1)
-    step, state, batch = steps.our_step(nets.NETS[name](), parallel)
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, batch))
-    once = steps.repeated(parallel.compile(step, state, batch, donate=True), state, batch)
-    return Work(once, {"product": jax_product()}, {"flops": count_flops(step, *shapes)})
+    step = steps.our_step(nets.NETS[name]())
+    return Work(step.once, {"product": jax_product()}, {"flops": step.flops()})
 
 
 def plain_flax(name: str):
@@ -71,16 +61,11 @@ def torch_stock(name: str) -> Work:
     return torch_step(name, keep=False)
 
 
-def rates(name: str, timings) -> list[str]:
-    """Returns the shares of a product's rate."""
-    return shares(timings["ours"].facts["flops"], timings, "ours", "torch") if timings["ours"].facts else ["–", "–"]
-
-
 def main(words: list[str]) -> int:
     """Runs all rows, or those whose names hold a word; returns the exit status."""
-    headings = ("ours, of a product's rate", "torch, of a product's rate")
+    options = {"extra": lambda name, timings: rates(timings), "headings": HEADINGS}
     names = chosen(nets.NETS, words)
-    compare("train_step", names, SIDES, best=BEST, against="Flax", extra=rates, headings=headings, note=NOTE, save=not words)
+    compare("train_step", names, SIDES, best=BEST, against="Flax", **options, note=NOTE, save=not words)
     return 0
 
 
