@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from cnn_jax import build_extension
 from cnn_jax.errors import UserError
 from cnn_jax.ops import cpu_conv, extension, native_conv
-from cnn_jax.ops.max_pool import max_pool
 from cnn_jax.ops.native_conv import Geometry
 from tests.geometries import all_three, arrays, assert_alike, geometries
 
@@ -70,32 +69,6 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_vectors_blocks_and_what_is_left_of_them(case):
     assert_equals_xla(*CASES[case])
-
-
-@needs_compiler
-@pytest.mark.usefixtures("loaded")
-@pytest.mark.parametrize(
-    ("shape", "window", "stride", "padding"),
-    [((2, 9, 8, 5), 3, 2, 1), ((3, 6, 7, 35), 2, 2, 0), ((2, 11, 3), 3, 1, 1), ((1, 4, 5, 6, 17), 2, 1, 0)],
-)
-def test_pooling_chooses_as_without(shape, window, stride, padding):
-    """Equal values, infinities and NaN among them: bit for bit, but for the order in which overlapping windows' gradients are added."""
-    draw = np.random.default_rng(0)
-    x = draw.integers(0, 3, shape).astype(np.float32)
-    x[draw.random(shape) < 0.02], x[draw.random(shape) < 0.02] = np.nan, -np.inf
-
-    def pooled_and_slope(x):
-        y, pull = jax.vjp(lambda x: max_pool(x, window, stride=stride, padding=padding), x)
-        return y, pull(jax.numpy.cos(jax.numpy.arange(y.size, dtype=np.float32)).reshape(y.shape))[0]
-
-    ours = jax.jit(lambda x: pooled_and_slope(x))
-    assert ours.lower(x).as_text().count("cnn_jax_max_pool") == ours.lower(x).as_text().count("cnn_jax_spread_choice") == 1
-    y, slope = ours(x)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extension, "_loaded", [])
-        plain_y, plain_slope = jax.jit(pooled_and_slope)(x)
-    np.testing.assert_array_equal(y, plain_y)
-    np.testing.assert_allclose(slope, plain_slope, atol=1e-6)
 
 
 @needs_compiler

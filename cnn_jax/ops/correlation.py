@@ -11,13 +11,16 @@ from functools import partial
 
 import jax.numpy as jnp
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching
+from jax.interpreters import ad, batching, mlir, xla
 from jaxtyping import Array, Float
 
 from cnn_jax.ops import cpu_conv, native_conv
 from cnn_jax.ops.apart import apart
-from cnn_jax.ops.lowering import operation
 from cnn_jax.ops.native_conv import Geometry
+
+_correlation = Primitive("correlation")
+_input_gradient = Primitive("correlation_input_gradient")
+_kernel_gradient = Primitive("correlation_kernel_gradient")
 
 
 def correlation(
@@ -44,18 +47,32 @@ def _kernel_shape(x, g, *, geometry: Geometry) -> tuple[int, ...]:
     return (*geometry.window, x.shape[-1] // geometry.groups, g.shape[-1])
 
 
-def _kernel_gradient_on_cpu(x: Array, g: Array, *, geometry: Geometry, whole: bool) -> Array:
-    chosen = partial(cpu_conv.kernel_gradient, geometry=geometry, whole=whole)
-    return (apart(chosen) if whole else chosen)(x, g)
+def _define(primitive: Primitive, shape_of: Callable[..., tuple[int, ...]], name: str) -> None:
+    natively = mlir.lower_fun(getattr(native_conv, name), multiple_results=False)
+
+    def on_cpu(context, a, b, *, geometry: Geometry):
+        whole = _runs_whole(context)
+        chosen = partial(getattr(cpu_conv, name), geometry=geometry, whole=whole)
+        return mlir.lower_fun(apart(chosen) if whole and name == "kernel_gradient" else chosen, multiple_results=False)(context, a, b)
+
+    primitive.def_impl(partial(xla.apply_primitive, primitive))
+    primitive.def_abstract_eval(lambda a, b, *, geometry: a.update(shape=shape_of(a, b, geometry=geometry)))
+    mlir.register_lowering(primitive, natively)
+    mlir.register_lowering(primitive, on_cpu, platform="cpu")
 
 
-def _operation(name: str, shape_of: Callable[..., tuple[int, ...]], natively: Callable, on_cpu: Callable) -> Primitive:
-    return operation(name, lambda a, b, *, geometry: a.update(shape=shape_of(a, b, geometry=geometry)), natively, on_cpu)
+def _runs_whole(context) -> bool:
+    """Whether what is lowered runs on one device as it stands, not split by the compiler: it knows how to split its own operations only."""
+    where = context.module_context.axis_context
+    if getattr(where, "num_devices", None) == 1:
+        return True
+    mesh = getattr(where, "mesh", None)
+    return mesh is not None and (mesh.size == 1 or set(mesh.axis_names) <= set(getattr(where, "manual_axes", ())))
 
 
-_correlation = _operation("correlation", _output_shape, native_conv.correlation, cpu_conv.correlation)
-_input_gradient = _operation("correlation_input_gradient", _input_shape, native_conv.input_gradient, cpu_conv.input_gradient)
-_kernel_gradient = _operation("correlation_kernel_gradient", _kernel_shape, native_conv.kernel_gradient, _kernel_gradient_on_cpu)
+_define(_correlation, _output_shape, "correlation")
+_define(_input_gradient, _input_shape, "input_gradient")
+_define(_kernel_gradient, _kernel_shape, "kernel_gradient")
 
 # Of each, the transposes with respect to its first and its second argument: (cotangent, first, second) -> what the unknown one gets.
 ad.defbilinear(

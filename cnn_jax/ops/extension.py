@@ -11,15 +11,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int8
+from jaxtyping import Array, Float
 
 from cnn_jax import private_folder
 from cnn_jax.ops.native_conv import Geometry
-from cnn_jax.ops.windows import Walk
 
 SOURCE = Path(__file__).parent / "cpp" / "extension.cc"
 SWITCH = "CNN_JAX_EXTENSION"  # an environment variable: 0 leaves the library unused
-NAMES = ("correlation", "kernel_gradient", "depthwise_correlation", "depthwise_kernel_gradient", "max_pool", "spread_choice")
+NAMES = ("correlation", "kernel_gradient", "depthwise_correlation", "depthwise_kernel_gradient")
 
 _loaded: list[ctypes.CDLL] = []
 
@@ -117,37 +116,13 @@ def depthwise_kernel_gradient(
     return _call("depthwise_kernel_gradient", (*geometry.window, 1, inputs.shape[-1]), inputs, cotangent, geometry)
 
 
-def max_pool(inputs: Float[Array, "b *space c"], walk: Walk) -> tuple[Float[Array, "b *places c"], Int8[Array, "b *places c"]]:
-    """Returns the maximum of each window and the number of the first tap that sees it.
-
-    >>> if takes(jnp.ones(1)):  # only where it was built
-    ...     y, tap = max_pool(jnp.ones((1, 3, 4)), Walk((2,), (1,), (1,)))
-    """
-    shape = (len(inputs), *walk.places(inputs.shape[1:-1]), inputs.shape[-1])
-    outputs = jax.ShapeDtypeStruct(shape, inputs.dtype), jax.ShapeDtypeStruct(shape, jnp.int8)
-    return tuple(jax.ffi.ffi_call("cnn_jax_max_pool", outputs)(inputs, **_numbers(**walk._asdict())))
-
-
-def spread_choice(
-    choice: Int8[Array, "b *places c"], values: Float[Array, "b *places c"], walk: Walk, space: tuple[int, ...]
-) -> Float[Array, "b *space c"]:
-    """Returns zeros, and each window's value added where its chosen tap has looked.
-
-    >>> if takes(jnp.ones(1)):  # only where it was built
-    ...     x = spread_choice(jnp.ones((1, 2, 4), jnp.int8), jnp.ones((1, 2, 4)), Walk((2,), (1,), (1,)), (3,))
-    """
-    output = jax.ShapeDtypeStruct((len(values), *space, values.shape[-1]), values.dtype)
-    return jax.ffi.ffi_call("cnn_jax_spread_choice", output)(choice, values, **_numbers(**walk._asdict()))
-
-
 def _call(name: str, shape: tuple[int, ...], a: Array, b: Array, geometry: Geometry) -> Array:
-    before = tuple(before for before, _ in geometry.pads)
-    numbers = _numbers(geometry.window, geometry.stride, geometry.dilation, before, geometry.input_dilation)
-    return jax.ffi.ffi_call(f"cnn_jax_{name}", jax.ShapeDtypeStruct(shape, a.dtype))(a, b, **numbers)
-
-
-def _numbers(window, stride, dilation, before=None, apart=None) -> dict[str, np.ndarray]:
-    """What every kernel is told of a window's way, one number for each spatial axis."""
-    axes = len(window)
-    given = {"window": window, "stride": stride, "dilation": dilation, "before": before or (0,) * axes, "apart": apart or (1,) * axes}
-    return {key: np.array(value, np.int64) for key, value in given.items()}
+    numbers = {
+        "window": geometry.window,
+        "stride": geometry.stride,
+        "before": [before for before, _ in geometry.pads],
+        "dilation": geometry.dilation,
+        "apart": geometry.input_dilation,
+    }
+    output = jax.ShapeDtypeStruct(shape, a.dtype)
+    return jax.ffi.ffi_call(f"cnn_jax_{name}", output)(a, b, **{key: np.array(value, np.int64) for key, value in numbers.items()})

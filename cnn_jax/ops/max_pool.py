@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
-from cnn_jax.ops.choice import better, choose, count_type, piece, spread_choice
+from cnn_jax.ops.apart import apart
 from cnn_jax.ops.padding import Padding, PerAxis
-from cnn_jax.ops.windows import Walk, in_whole_strides, padded, sliding_windows, spread_at, tap_at
+from cnn_jax.ops.windows import Walk, in_whole_strides, padded, sliding_windows, spread, spread_at, tap_at, taps_by_rows
 
 
 @jax.named_scope("max_pool")
@@ -95,7 +95,9 @@ def _maximum(inputs: jax.Array, walk: Walk, looped: bool) -> jax.Array:
 
 
 def _maximum_forward(inputs: jax.Array, walk: Walk, looped: bool):
-    maximum, choice = (_choose_in_a_loop if looped else choose)(inputs, walk)
+    choose = functools.partial(_choose_in_a_loop if looped else _choose, walk=walk)
+    # On a CPU, or what places the gradient would choose anew for each tap.
+    maximum, choice = lax.platform_dependent(inputs, cpu=choose if looped else apart(choose), default=choose)
     return maximum, (choice, inputs[:0])  # an empty array that knows the inputs' shape
 
 
@@ -107,6 +109,26 @@ def _maximum_backward(walk: Walk, looped: bool, residuals, cotangent: jax.Array)
 _maximum.defvjp(_maximum_forward, _maximum_backward)
 
 
+def _choose(inputs: jax.Array, walk: Walk) -> tuple[jax.Array, jax.Array]:
+    """The maximum of each window and the number of the first tap that sees it."""
+    first, *others = taps_by_rows(inputs, walk)
+    best = first, jnp.zeros(first.shape, _count_type(walk))
+    for tap, value in enumerate(others, 1):
+        best = _better(tap, value, best)
+    return best
+
+
+def spread_choice(
+    choice: Int[Array, "b *places c"], values: Float[Array, "b *places c"], walk: Walk, space: tuple[int, ...]
+) -> Float[Array, "b *space c"]:
+    """Returns zeros, and each window's value added where its chosen tap has looked.
+
+    >>> spread_choice(jnp.array([1, 0]).reshape(1, 2, 1), jnp.ones((1, 2, 1)), Walk((2,), (1,), (1,)), (3,))[0, :, 0].tolist()
+    [0.0, 2.0, 0.0]
+    """
+    return spread([_piece(tap, choice, values) for tap in range(math.prod(walk.window))], walk, space)
+
+
 # The same along one axis, in a loop: windows may be large, and XLA must not weave the work for two axes into one, in which what belongs to
 # one axis is computed anew for each tap of the other.
 
@@ -114,8 +136,8 @@ _maximum.defvjp(_maximum_forward, _maximum_backward)
 def _choose_in_a_loop(inputs: jax.Array, walk: Walk) -> tuple[jax.Array, jax.Array]:
     axis = _only_axis(walk)
     first = tap_at(inputs, 0, walk, axis)
-    best = first, jnp.zeros(first.shape, count_type(walk))
-    return lax.fori_loop(1, max(walk.window), lambda tap, best: better(tap, tap_at(inputs, tap, walk, axis), best), best)
+    best = first, jnp.zeros(first.shape, _count_type(walk))
+    return lax.fori_loop(1, max(walk.window), lambda tap, best: _better(tap, tap_at(inputs, tap, walk, axis), best), best)
 
 
 def _spread_in_a_loop(choice: jax.Array, values: jax.Array, walk: Walk, space: tuple[int, ...]) -> jax.Array:
@@ -123,9 +145,23 @@ def _spread_in_a_loop(choice: jax.Array, values: jax.Array, walk: Walk, space: t
     total = jnp.zeros((values.shape[0], *space, values.shape[-1]), values.dtype)
 
     def add(tap, total):
-        return spread_at(total, piece(tap, choice, values), tap, walk, axis)
+        return spread_at(total, _piece(tap, choice, values), tap, walk, axis)
 
     return lax.fori_loop(0, max(walk.window), add, total)
+
+
+def _better(tap: int | jax.Array, value: jax.Array, best: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    maximum, choice = best
+    wins = (value > maximum) | (value != value)  # a NaN is handed on: nothing is greater
+    return jnp.where(wins, value, maximum), jnp.where(wins, jnp.asarray(tap, choice.dtype), choice)
+
+
+def _piece(tap: int | jax.Array, choice: jax.Array, values: jax.Array) -> jax.Array:
+    return jnp.where(choice == jnp.asarray(tap, choice.dtype), values, 0)
+
+
+def _count_type(walk: Walk):
+    return jnp.int8 if math.prod(walk.window) <= 127 else jnp.int32
 
 
 def _only_axis(walk: Walk) -> int:

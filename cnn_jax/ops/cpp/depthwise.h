@@ -70,7 +70,7 @@ inline void depthwise(const Geometry& g, const float* inputs, const float* kerne
   const int64_t rows = g.n * g.out[0] * g.out[1], parts = std::min<int64_t>(rows, 4 * pool.num_threads());
   share(pool, parts, [&](int i) {
     for (int64_t row = rows * i / parts; row < rows * (i + 1) / parts; ++row) {
-      const std::vector<Seen> seen = rows_met(row, outer, inner, g.in[0], g.in[1], g.window[1]);
+      const std::vector<Seen> seen = rows_seen(g, row, outer, inner);
       by_channels(g.c_in, [&](auto v, int64_t c, auto kept) {
         depthwise_row<v()>(g, seen, across, inputs, kernel, out + row * g.out[2] * g.c_in, c, kept);
       });
@@ -87,7 +87,7 @@ inline void depthwise_gradient(const Geometry& g, const float* inputs, const flo
   share(pool, parts, [&](int i) {
     float* sums = i ? others.data() + (i - 1) * size : out;
     for (int64_t row = rows * i / parts; row < rows * (i + 1) / parts; ++row) {
-      const std::vector<Seen> seen = rows_met(row, outer, inner, g.in[0], g.in[1], g.window[1]);
+      const std::vector<Seen> seen = rows_seen(g, row, outer, inner);
       by_channels(g.c_in, [&](auto v, int64_t c, auto kept) {
         depthwise_gradient_row<v()>(g, seen, inputs, cotangent + row * g.out[2] * g.c_in, sums, c, kept);
       });

@@ -1,9 +1,8 @@
-// What XLA calls: correlation, the gradient of its kernel, and pooling on a CPU, in float32, channels last.
+// What XLA calls: correlation and the gradient of its kernel on a CPU, in float32, channels last.
 
 #include "correlation.h"
 #include "depthwise.h"
 #include "kernel_gradient.h"
-#include "max_pool.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -13,7 +12,6 @@ namespace {
 
 using Numbers = ffi::Span<const int64_t>;
 using Floats = ffi::Buffer<ffi::F32>;
-using Bytes = ffi::Buffer<ffi::S8>;
 using Result = ffi::Result<Floats>;
 
 // One to three spatial axes as three.
@@ -56,30 +54,18 @@ ffi::Error depthwise_kernel_gradient(ffi::ThreadPool pool, Floats x, Floats y, R
   return ffi::Error::Success();
 }
 
-ffi::Error choose_maxima(ffi::ThreadPool pool, Floats x, Result y, ffi::Result<Bytes> choice, Numbers window, Numbers stride,
-                         Numbers before, Numbers dilation, Numbers apart) {
-  const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart);
-  max_pool(g, x.typed_data(), y->typed_data(), choice->typed_data(), pool);
-  return ffi::Error::Success();
+auto bound() {
+  return ffi::Ffi::Bind()
+      .Ctx<ffi::ThreadPool>()
+      .Arg<Floats>()
+      .Arg<Floats>()
+      .Ret<Floats>()
+      .Attr<Numbers>("window")
+      .Attr<Numbers>("stride")
+      .Attr<Numbers>("before")
+      .Attr<Numbers>("dilation")
+      .Attr<Numbers>("apart");
 }
-
-ffi::Error spread_values(ffi::ThreadPool pool, Bytes choice, Floats y, Result x, Numbers window, Numbers stride, Numbers before,
-                         Numbers dilation, Numbers apart) {
-  const Geometry g = geometry(x->dimensions(), y.dimensions(), window, stride, before, dilation, apart);
-  spread_choice(g, choice.typed_data(), y.typed_data(), x->typed_data(), pool);
-  return ffi::Error::Success();
-}
-
-template <typename Binding>
-auto moving(Binding binding) {
-  return std::move(binding).template Attr<Numbers>("window")
-      .template Attr<Numbers>("stride")
-      .template Attr<Numbers>("before")
-      .template Attr<Numbers>("dilation")
-      .template Attr<Numbers>("apart");
-}
-
-auto bound() { return moving(ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>().Ret<Floats>()); }
 
 }  // namespace
 
@@ -87,7 +73,3 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_correlation, correlate, bound());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_kernel_gradient, kernel_gradient, bound());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_correlation, depthwise_correlation, bound());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_kernel_gradient, depthwise_kernel_gradient, bound());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_max_pool, choose_maxima,
-                              moving(ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Ret<Floats>().Ret<Bytes>()));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_spread_choice, spread_values,
-                              moving(ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Bytes>().Arg<Floats>().Ret<Floats>()));

@@ -24,21 +24,12 @@ inline Walk walk(const Geometry& g, int axis) {
   return walked;
 }
 
-// The way back: for each input the positions that see it, by rising position.
-inline Walk back(const Walk& walked, int64_t size) {
-  Walk seen_by(size);
-  for (size_t o = 0; o < walked.size(); ++o)
-    for (const Seen& s : walked[o]) seen_by[s.input].push_back({static_cast<int64_t>(o), s.tap});
-  return seen_by;
-}
-
-// The rows of one side, of sizes [n, outer, inner], that a row of the other side meets, and by which rows of the window.
-inline std::vector<Seen> rows_met(int64_t row, const Walk& outer, const Walk& inner, int64_t size_outer, int64_t size_inner,
-                                  int64_t window_inner) {
+// The rows of inputs that an output row sees, and which rows of the window they meet.
+inline std::vector<Seen> rows_seen(const Geometry& g, int64_t row, const Walk& outer, const Walk& inner) {
   std::vector<Seen> rows;
   const int64_t y = row % inner.size(), z = row / inner.size() % outer.size(), n = row / inner.size() / outer.size();
   for (const Seen& a : outer[z])
-    for (const Seen& b : inner[y]) rows.push_back({(n * size_outer + a.input) * size_inner + b.input, a.tap * window_inner + b.tap});
+    for (const Seen& b : inner[y]) rows.push_back({(n * g.in[0] + a.input) * g.in[1] + b.input, a.tap * g.window[1] + b.tap});
   return rows;
 }
 
