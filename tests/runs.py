@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parent.parent
 CLASSIFIER = Experiment(
     name="classifier",
     about=About(shows="for tests", num_params=0),
-    model=Spec("resnet8", width=8, stage_sizes=(1, 1)),
+    model=Spec("resnet8", width=8, stage_sizes=(1,)),
     dataset=Spec("generated", shape=(8, 8, 1), num_classes=4, num_train=50, num_test=37),
     augment=(Spec("random_flip"), Spec("random_shift", pixels=1)),
     metrics=(Spec("accuracy"), Spec("confusion")),

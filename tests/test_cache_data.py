@@ -12,6 +12,7 @@ from tests.runs import launch, launch_here
 from tests.test_image_cache import flip
 
 CACHE = ["--mode=cache_data", "--experiment=digits_resnet", "--tiny", "--set", "dataset.in_memory=false"]
+SMALL = ["--set", "model.stage_sizes=1", "--set", "model.width=8"]  # a network that compiles soon
 
 
 def test_a_whole_run_as_a_user_types_it(tmp_path, capsys):
@@ -30,7 +31,7 @@ def test_a_whole_run_as_a_user_types_it(tmp_path, capsys):
 
     figures = []
     for name in ("from the cache", "decoded"):
-        assert launch_here(*CACHE[1:], *data, f"--workdir={tmp_path / name}", "--num_devices=1") == 0
+        assert launch_here(*CACHE[1:], *data, *SMALL, f"--workdir={tmp_path / name}", "--num_devices=1") == 0
         assert ("reading 40 images from the cache" in capsys.readouterr().out) == (name == "from the cache")
         assert launch_here("--mode=evaluate", f"--workdir={tmp_path / name}", "--num_devices=1") == 0
         assert ("reading 21 images from the cache" in capsys.readouterr().out) == (name == "from the cache")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import re
+from functools import cache
 
 import jax
 import numpy as np
@@ -42,17 +43,29 @@ def test_only_small_data_in_memory_lie_on_the_device(tmp_path, monkeypatch):
     assert feed.resident(MemorySource(images, labels)) is None
 
 
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory):
+    """A function of an experiment: the figures and the folder of its run of one update a dispatch on one device, made once."""
+
+    @cache
+    def run(experiment):
+        workdir = tmp_path_factory.mktemp("one")
+        return train(experiment, workdir, num_devices=1), workdir
+
+    return run
+
+
 @pytest.mark.parametrize("name", ["classifier", "triplet"])
-def test_many_updates_a_dispatch_are_as_one_by_one(name, tmp_path):
+def test_many_updates_a_dispatch_are_as_one_by_one(name, one_by_one, tmp_path):
     """Parameters, statistics, average, optimizer and every logged figure; 30 updates, evaluations at 13 and 26, logs every 5."""
     experiment = {"classifier": CLASSIFIER, "triplet": TRIPLET}[name]
-    one = train(experiment, tmp_path / "one", num_devices=1)
+    one, workdir = one_by_one(experiment)
     many = train(dataclasses.replace(experiment, steps_per_dispatch=16), tmp_path / "many", num_devices=1)
     assert many == pytest.approx(one, rel=1e-5)
-    a, b = final_state(tmp_path / "one"), final_state(tmp_path / "many")
+    a, b = final_state(workdir), final_state(tmp_path / "many")
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6 * max(np.abs(x).max(), 1))
-    ours, theirs = records(tmp_path / "many"), records(tmp_path / "one")
+    ours, theirs = records(tmp_path / "many"), records(workdir)
     assert [r["step"] for r in ours] == [r["step"] for r in theirs]
     for mine, other in zip(ours, theirs, strict=True):
         numbers = {k: v for k, v in mine.items() if isinstance(v, float)}
@@ -69,24 +82,24 @@ def test_the_size_of_a_dispatch_and_where_it_is_cut_do_not_change_a_bit(tmp_path
 
 
 @pytest.mark.parametrize("mode", ["jit", "pmap"])
-def test_many_updates_on_several_devices(mode, tmp_path):
+def test_many_updates_on_several_devices(mode, one_by_one, tmp_path):
     experiment = dataclasses.replace(CLASSIFIER, num_steps=6, eval_every=6)
-    one = train(experiment, tmp_path / "one", num_devices=1)
+    one, _ = one_by_one(experiment)
     many = train(dataclasses.replace(experiment, steps_per_dispatch=4), tmp_path / "many", mode=mode, num_devices=2)
     assert many == pytest.approx(one, rel=1e-4)
 
 
-def test_data_that_do_not_fit_on_the_device_are_brought_batch_by_batch(tmp_path, monkeypatch):
-    on_device = train(CLASSIFIER, tmp_path / "a", num_devices=1)
+def test_data_that_do_not_fit_on_the_device_are_brought_batch_by_batch(one_by_one, tmp_path, monkeypatch):
+    on_device, _ = one_by_one(CLASSIFIER)
     monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
-    brought = train(dataclasses.replace(CLASSIFIER, steps_per_dispatch=3), tmp_path / "b", num_devices=1)
+    brought = train(dataclasses.replace(CLASSIFIER, steps_per_dispatch=3), tmp_path, num_devices=1)
     assert brought == pytest.approx(on_device, rel=1e-5)
 
 
-def test_decoded_data_in_chunks(tmp_path):
+def test_decoded_data_in_chunks(one_by_one, tmp_path):
     dataset = CLASSIFIER.dataset.replace(in_memory=False)
     decoded = dataclasses.replace(CLASSIFIER, dataset=dataset, workers=0, steps_per_dispatch=4)
-    assert train(decoded, tmp_path / "a", num_devices=1) == pytest.approx(train(CLASSIFIER, tmp_path / "b", num_devices=1), rel=1e-5)
+    assert train(decoded, tmp_path, num_devices=1) == pytest.approx(one_by_one(CLASSIFIER)[0], rel=1e-5)
 
 
 def test_one_compilation_however_chunks_are_cut(tmp_path, caplog):

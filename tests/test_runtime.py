@@ -9,6 +9,7 @@ import sys
 import jax
 import pytest
 
+from cnn_jax import runtime
 from tests.runs import REPOSITORY
 
 REPORT = """
@@ -51,31 +52,35 @@ def test_what_the_user_has_set_stays(tmp_path):
     assert found["extension"] == "not used: CNN_JAX_EXTENSION=0"
 
 
-def test_other_flags_are_added_to(tmp_path):
-    found = reported(tmp_path, XLA_FLAGS="--xla_cpu_enable_fast_math=false")["XLA_FLAGS"]
-    assert found.split() == ["--xla_cpu_enable_fast_math=false", "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"]
-
-
-@pytest.mark.parametrize(("folder", "said"), [("0", "none: CNN_JAX_COMPILE_CACHE=0"), ("open", "others can write to it")])
-def test_the_cache_can_be_off_and_is_never_shared(folder, said, tmp_path):
-    if folder == "open":
-        folder = tmp_path / "open"
-        folder.mkdir()
-        folder.chmod(0o777)
-    found = reported(tmp_path, CNN_JAX_COMPILE_CACHE=str(folder))
-    assert said in found["compile_cache"]
+def test_other_flags_are_added_to_and_the_cache_can_be_off(tmp_path):
+    found = reported(tmp_path, XLA_FLAGS="--xla_cpu_enable_fast_math=false", CNN_JAX_COMPILE_CACHE="0")
+    added = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+    assert found["XLA_FLAGS"].split() == ["--xla_cpu_enable_fast_math=false", added]
+    assert found["compile_cache"] == "none: CNN_JAX_COMPILE_CACHE=0"
     assert found["dir"] is None
 
 
-def test_a_cache_that_cannot_be_made_does_no_harm(tmp_path):
+@pytest.fixture
+def no_cache():
+    """This process as it is before `set_up`, but that the flags are read already."""
+    kept = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", kept)
+
+
+@pytest.mark.parametrize(("folder", "said"), [("open", "others can write to it"), ("file/below", "Not a directory")])
+def test_a_cache_is_never_shared_and_one_that_cannot_be_made_does_no_harm(folder, said, no_cache, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    assert reported(tmp_path, CNN_JAX_COMPILE_CACHE=str(tmp_path / "file" / "below"))["compile_cache"].startswith("none: ")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    monkeypatch.setenv(runtime.CACHE_SWITCH, str(tmp_path / folder))
+    assert runtime._set_cache() == f"none: {tmp_path / folder}: {said}"
+    assert jax.config.jax_compilation_cache_dir is None
 
 
 def test_a_version_that_is_not_known_gets_no_flags():
     """An unknown flag would end the process."""
-    from cnn_jax import runtime
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", "--mine")
         patch.setattr(runtime.jaxlib, "__version__", "9.9.0")
@@ -105,7 +110,5 @@ print(said, faults(), faults(), sep=";")
 
 
 def test_the_devices_are_left_as_they_are_without_a_number():
-    from cnn_jax import runtime
-
     runtime._split(None)
     assert jax.config.jax_num_cpu_devices == 4
