@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from cnn_jax.errors import UserError, unknown
-from cnn_jax.experiment import Experiment, differences
+from cnn_jax.experiment import Experiment
 from experiments import DEFAULT, EXPERIMENTS
 
 # jax and all that stands on it are imported inside the modes: listing the experiments takes no second.
@@ -143,16 +143,16 @@ def train() -> None:
     from cnn_jax import runtime
 
     runtime.set_up(_NUM_DEVICES.value)
-    from cnn_jax.check import resolve
+    from jax import default_backend
+
     from cnn_jax.report import say
+    from cnn_jax.train import changes, verdict
     from cnn_jax.train import train as train_experiment
-    from cnn_jax.train import verdict
 
     experiment, registered = _chosen()
     workdir = Path(_WORKDIR.value or f"runs/{experiment.name}{'_tiny' if _TINY.value else ''}")
     figures = train_experiment(experiment, workdir, mode=_PARALLEL.value, num_devices=_NUM_DEVICES.value)
-    changed = [f"{key}: {old} -> {new}" for key, old, new in differences(resolve(registered), resolve(experiment)) if key != "seed"]
-    say(verdict(experiment, figures, changed))
+    say(verdict(experiment, figures, changes(registered, experiment, platform=default_backend())))
     say(f"next: python launch.py --mode=evaluate --workdir={shlex.quote(str(workdir))}")
 
 
@@ -174,10 +174,11 @@ def inspect() -> None:
     """Prints a network's layers with shapes, costs and receptive fields, and draws what one output sees."""
     from cnn_jax.build import build
     from cnn_jax.inspection import inspect as inspect_model
+    from cnn_jax.precision import settled
     from cnn_jax.report import console
 
     experiment, variables = _model_chosen() if _MODEL.value is not None else _run_or_experiment()
-    built = build(experiment)
+    built = build(settled(experiment, "cpu"))  # gradients are looked at in float32, on any device
     name = experiment.model.name if _MODEL.value is not None else f"{experiment.name} ({experiment.model.name})"
     folder = Path(_OUTPUT.value or f"runs/inspect/{experiment.name}")
     report = inspect_model(built.model, built.dataset.input_shape, folder, name=name, variables=variables, layer=_LAYER.value)

@@ -24,11 +24,13 @@ from cnn_jax.files import finite, write_text
 from cnn_jax.metrics.retrieval import Retrieval, cmc_curve, per_class
 from cnn_jax.options import reads
 from cnn_jax.parallel import Parallel, make_parallel
+from cnn_jax.precision import explained
 from cnn_jax.registry import REPORTS
 from cnn_jax.report import console, say, spelled, table, timed
 from cnn_jax.state import TrainState
 from cnn_jax.step import make_eval_step
 from cnn_jax.types import PyTree
+from cnn_jax.workdir import as_computed
 
 
 class Evaluation(NamedTuple):
@@ -108,11 +110,14 @@ def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None,
     built = build(experiment, axis_name=parallel.axis_name)
     chosen, state = restore(workdir, built, parallel, step=step)
     source = built.dataset.open("test")
+    trained_in, precision = as_computed(experiment, workdir).precision, built.experiment.precision
+    if trained_in not in (precision, "auto"):
+        say(f"computed in {explained(experiment.precision, jax.default_backend())}; its training last computed in {trained_in}")
     evaluation = Evaluator(built, parallel, source)(state.eval_variables)
     say(f"evaluated {evaluation.num_examples} of {len(source)}")
     console().print(evaluation_tables(evaluation, built))
     try:
-        record = {"step": chosen, "num_examples": evaluation.num_examples, **evaluation.results}
+        record = {"step": chosen, "num_examples": evaluation.num_examples, "precision": precision, **evaluation.results}
         lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in finite(record).items()]
         write_text(workdir / "evaluation.json", "{\n" + ",\n".join(lines) + "\n}\n")
         write_predictions(workdir / "predictions.csv", evaluation, built.outputs)

@@ -18,11 +18,12 @@ from cnn_jax.data.samplers import Order
 from cnn_jax.data.source import Source
 from cnn_jax.errors import UserError
 from cnn_jax.evaluate import Evaluator, restore_target
-from cnn_jax.experiment import Experiment
+from cnn_jax.experiment import Experiment, differences
 from cnn_jax.idle import Idle
 from cnn_jax.metrics.embedding_health import collapse_warning
 from cnn_jax.mixing import mixed_loss, of_own_target
 from cnn_jax.parallel import Parallel, make_parallel
+from cnn_jax.precision import explained, settled
 from cnn_jax.report import Report, say, spelled, timed
 from cnn_jax.state import TrainState
 from cnn_jax.step import Measures, make_steps, make_train_step
@@ -48,9 +49,10 @@ def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devic
     order = built.sampler(sources["train"], experiment.batch_size)
     with Checkpoints(workdir / "checkpoints", best_by=experiment.best_by) as checkpoints:
         last = checkpoints.last_step()
-        changed = [] if old is None or last is None else folder.check_continues(resolve(old), experiment, workdir)
+        continues = old is not None and last is not None
+        changed = folder.check_continues(folder.as_computed(resolve(old), workdir), built.experiment, workdir) if continues else []
         state = parallel.make(partial(first_state, built)) if last is None else checkpoints.restore(last, restore_target(built, parallel))
-        _announce(built, parallel, workdir, int(state.step), changed)
+        _announce(built, parallel, workdir, int(state.step), changed, asked=experiment.precision)
         evaluator = Evaluator(built, parallel, sources["test"])
         if int(state.step) >= experiment.num_steps:
             return _already_done(experiment, workdir, state, evaluator)
@@ -62,7 +64,8 @@ def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devic
         with timed("compiling the training step"):
             steps = make_steps(make_step(built, parallel), taken, experiment.steps_per_dispatch)
             steps_fn = parallel.compile_steps(steps, state, data, parallel.shard_stacked(_empty_batches(built, indexed=bool(data))))
-        folder.create(workdir, experiment, start_step=int(state.step), parallel=mode, num_devices=parallel.num_devices)
+        start = {"start_step": int(state.step), "parallel": mode, "num_devices": parallel.num_devices}
+        folder.create(workdir, experiment, **start, precision=built.experiment.precision)
         try:
             return _loop(built, parallel, partial(_dispatch, steps_fn, parallel, data), state, feed, evaluator, checkpoints, workdir)
         except OSError as error:
@@ -180,6 +183,22 @@ def make_step(built: Built, parallel: Parallel):
     )
 
 
+def changes(registered: Experiment, experiment: Experiment, *, platform: str) -> list[str]:
+    """Returns "key: old -> new" for what differs, the seed apart, from the registered experiment as its range was measured: on a CPU.
+
+    Args:
+      platform: of the devices the experiment has run on.
+
+    >>> import dataclasses
+    >>> from cnn_jax.experiment import About, Spec
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("digits"))
+    >>> changes(mine, dataclasses.replace(mine, seed=1, precision="bfloat16"), platform="cpu")
+    ['precision: float32 -> bfloat16']
+    """
+    measured, here = settled(resolve(registered), "cpu"), settled(resolve(experiment), platform)
+    return [f"{key}: {old} -> {new}" for key, old, new in differences(measured, here) if key != "seed"]
+
+
 def verdict(experiment: Experiment, figures: dict[str, float], changed: list[str]) -> str:
     """Returns the sentence that compares the final figures with the experiment's expected range.
 
@@ -213,11 +232,13 @@ def _check_divisible(experiment: Experiment, parallel: Parallel) -> None:
         )
 
 
-def _announce(built: Built, parallel: Parallel, workdir: Path, start_step: int, changed: list[str]) -> None:
+def _announce(built: Built, parallel: Parallel, workdir: Path, start_step: int, changed: list[str], *, asked: str) -> None:
     experiment = built.experiment
     device = jax.local_devices()[0].device_kind
     mode = "jit" if parallel.axis_name is None else "pmap"
     say(f"{experiment.name}: {parallel.num_devices} × {device} ({mode}, {experiment.precision}), workdir {workdir}")
+    if asked != experiment.precision != "float32":
+        say(f"precision: {explained(asked, jax.default_backend())}; --set precision=float32 computes all in float32")
     for line in changed:
         say(f"changed since the last start: {line}")
     if start_step:

@@ -18,7 +18,7 @@ LAYERS = [
     ["errors", "types", "files", "allocator", "idle"],
     ["experiment", "options"],
     ["ops", "field_rules"],
-    ["initialisers", "receptive_field", "runtime"],
+    ["initialisers", "receptive_field", "runtime", "precision"],
     ["layers", "losses"],
     ["metrics", "geometry"],
     ["models", "mixing", "anatomy", "features"],
