@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from rich.console import Group
 
 from cnn_jax.build import Built, build, first_state
 from cnn_jax.checkpoint import Checkpoints
+from cnn_jax.data.feed import Ahead
 from cnn_jax.data.pipeline import empty_batch, eval_batches
 from cnn_jax.data.source import Source
 from cnn_jax.embedding_files import retrieval_table, write_embedding_files
@@ -28,8 +29,8 @@ from cnn_jax.precision import explained
 from cnn_jax.registry import REPORTS
 from cnn_jax.report import console, say, spelled, table, timed
 from cnn_jax.state import TrainState
-from cnn_jax.step import make_eval_step
-from cnn_jax.types import PyTree
+from cnn_jax.step import Measures, make_eval_step
+from cnn_jax.types import Batch, PyTree
 from cnn_jax.workdir import as_computed
 
 
@@ -74,8 +75,7 @@ class Evaluator:
         if self.compiled is None:
             self.compile(variables)
         totals, outputs, targets = None, [], []
-        for batch in eval_batches(self.source, batch_size=self.batch_size, padded_size=self.padded_size, workers=self.workers):
-            measures, batch_outputs = self.compiled(variables, self.parallel.shard(batch))
+        for batch, (measures, batch_outputs) in self._computed(variables):
             # Summed in float64 and int64 on the host: a float32 count would stop at 2²⁴.
             measures = jax.tree.map(lambda x: np.asarray(x, np.float64 if np.issubdtype(x.dtype, np.floating) else np.int64), measures)
             totals = measures if totals is None else jax.tree.map(np.add, totals, measures)
@@ -94,6 +94,19 @@ class Evaluator:
             results["cmc"] = cmc_curve(retrieval)
             results["retrieval_per_class"] = per_class(retrieval)
         return Evaluation(results, outputs, targets, len(targets), retrieval)
+
+    def _computed(self, variables: PyTree) -> Iterator[tuple[Batch, tuple[Measures, PyTree]]]:
+        """Each batch and what the step makes of it, one late: so the host brings the next and reads the last while the device computes."""
+        batches = eval_batches(self.source, batch_size=self.batch_size, padded_size=self.padded_size, workers=self.workers)
+        ahead, last = Ahead(batches, place=lambda batch: (batch, self.parallel.shard(batch))), None
+        for batch, placed in ahead:
+            present = batch, self.compiled(variables, placed)
+            ahead.fetch()
+            if last is not None:
+                yield last
+            last = present
+        if last is not None:
+            yield last
 
 
 def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None, mode: str, num_devices: int | None) -> Evaluation:

@@ -12,7 +12,7 @@ from cnn_jax import workdir as folder
 from cnn_jax.build import Built, build, first_state
 from cnn_jax.check import resolve
 from cnn_jax.checkpoint import Checkpoints
-from cnn_jax.data.feed import Chunk, Indexed, chunks, resident, stacked, taken
+from cnn_jax.data.feed import Ahead, Chunk, Indexed, chunks, resident, stacked, taken
 from cnn_jax.data.pipeline import empty_batch, train_batches
 from cnn_jax.data.samplers import Order
 from cnn_jax.data.source import Source
@@ -60,6 +60,7 @@ def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devic
         evaluator.compile(state.eval_variables)
         data = resident(sources["train"])
         feed = _feed(built, sources["train"] if data is None else Indexed(sources["train"]), order, int(state.step))
+        feed = Ahead(feed, place=lambda chunk: chunk._replace(batches=parallel.shard_stacked(chunk.batches)))
         data = parallel.place(data or {})
         with timed("compiling the training step"):
             steps = make_steps(make_step(built, parallel), taken, experiment.steps_per_dispatch)
@@ -67,7 +68,7 @@ def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devic
         start = {"start_step": int(state.step), "parallel": mode, "num_devices": parallel.num_devices}
         folder.create(workdir, experiment, **start, precision=built.experiment.precision)
         try:
-            return _loop(built, parallel, partial(_dispatch, steps_fn, parallel, data), state, feed, evaluator, checkpoints, workdir)
+            return _loop(built, partial(_dispatch, steps_fn, data), state, feed, evaluator, checkpoints, workdir)
         except OSError as error:
             raise UserError(f"Training stopped: {error}. What was saved is intact; the same command continues from there.") from error
 
@@ -95,32 +96,30 @@ def _empty_batches(built: Built, *, indexed: bool) -> Batch:
     return stacked([batch], experiment.steps_per_dispatch)
 
 
-def _dispatch(steps_fn: StepsFn, parallel: Parallel, data: PyTree, state: TrainState, chunk: Chunk) -> tuple[TrainState, Measures]:
-    return steps_fn(state, data, parallel.shard_stacked(chunk.batches), np.int32(chunk.num))
+def _dispatch(steps_fn: StepsFn, data: PyTree, state: TrainState, chunk: Chunk) -> tuple[TrainState, Measures]:
+    return steps_fn(state, data, chunk.batches, np.int32(chunk.num))
 
 
 def _loop(
     built: Built,
-    parallel: Parallel,
     dispatch: Callable[[TrainState, Chunk], tuple[TrainState, Measures]],
     state: TrainState,
-    feed: Iterator[Chunk],
+    feed: Ahead,
     evaluator: Evaluator,
     checkpoints: Checkpoints,
     workdir: Path,
 ) -> dict[str, float]:
-    experiment, step, last, window, warned, idle = built.experiment, int(state.step), built.experiment.num_steps, [], False, Idle()
-    with Report(workdir, start_step=step, num_steps=last, batch_size=experiment.batch_size) as report:
+    experiment, step, last, window, warned = built.experiment, int(state.step), built.experiment.num_steps, [], False
+    with Report(workdir, start_step=step, num_steps=last, batch_size=experiment.batch_size) as report, Idle() as idle:
         for chunk in feed:
-            if window:
-                idle.fetched(done=_is_done(window[-1][1]))
             state, measures = dispatch(state, chunk)
+            idle.works_on(measures)
+            # Before anything is waited for: the next chunk is on its way to the device while this one, and the one before it, are computed.
+            idle.fetched(feed.fetch())
             window.append((chunk.num, measures))
-            # One chunk stays in flight behind the one the host prepares; more would only hide where the time goes.
+            # Two chunks are in flight at most, and one more lies ready; more would only hide where the time goes.
             if len(window) > 1:
                 jax.block_until_ready(window[-2][1])
-                idle.ended()
-            idle.began(chunk.num)
             step += chunk.num
             report.advance(step)
 
@@ -243,10 +242,6 @@ def _announce(built: Built, parallel: Parallel, workdir: Path, start_step: int, 
         say(f"changed since the last start: {line}")
     if start_step:
         say(f"continuing after step {start_step} of {experiment.num_steps}")
-
-
-def _is_done(measures: Measures) -> bool:
-    return all(leaf.is_ready() for leaf in jax.tree.leaves(measures))
 
 
 def _means(window: list[tuple[int, Measures]], step: int) -> dict[str, float]:

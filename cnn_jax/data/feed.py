@@ -1,6 +1,6 @@
-"""How batches reach the device: several updates' at a time, from data that lie there already where they fit."""
+"""How batches reach the device: several updates' at a time, from data that lie there already where they fit, else brought ahead of time."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,51 @@ class Chunk(NamedTuple):
     """The batches of `num` updates, stacked: each array [size, b, …], of which the first `num` count."""
 
     num: int
-    batches: Mapping[str, np.ndarray]
+    batches: Mapping[str, PyTree]
+
+
+class Ahead:
+    """Items for the device, one of which is fetched and sent on its way while those before it are computed. Never more than one lies ready.
+
+    What uses it hands an item over and then calls `fetch`, before it waits for anything. An error in fetching is raised when its item is
+    due: what was handed over before can be finished, and saved.
+
+    Args:
+      items: made by the host: gathered, decoded.
+      place: (item) -> the item on the device, or on its way there: a copy that goes on while the host does other things.
+
+    >>> ahead = Ahead("ab", place=lambda item: print("place", item) or item)
+    >>> for item in ahead:
+    ...     print("compute", item)
+    ...     ready = ahead.fetch()
+    place a
+    compute a
+    place b
+    compute b
+    """
+
+    def __init__(self, items: Iterable[Any], place: Callable[[Any], Any]):
+        self._items, self._place = iter(items), place
+        self._ready: tuple[Any, Exception | None] | None = None
+
+    def fetch(self) -> Any:
+        """Fetches the next item, where that is not done, and returns it; None where there is none."""
+        if self._ready is None:
+            try:
+                self._ready = self._place(next(self._items)), None
+            except Exception as error:  # the end as well
+                self._ready = None, error
+        return self._ready[0]
+
+    def __iter__(self) -> "Ahead":
+        return self
+
+    def __next__(self) -> Any:
+        self.fetch()
+        (item, error), self._ready = self._ready, None
+        if error is not None:
+            raise error
+        return item
 
 
 class Indexed:
