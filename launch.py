@@ -115,16 +115,10 @@ def run(argv: list[str]) -> None:
 
 def list_experiments() -> None:
     """Prints the table of experiments. Imports nothing heavy."""
-    from cnn_jax.report import console, spelled, table
+    from cnn_jax.listing import listing
+    from cnn_jax.report import console
 
-    rows = []
-    for name, e in EXPERIMENTS.items():
-        expected = e.about.expected
-        result = "unmeasured" if expected is None else f"{spelled(expected.metric)} ≥ {expected.low:g}"
-        network = "once" if e.about.needs_network else "no"
-        rows.append([name, e.about.shows, e.dataset.name, e.about.num_params, result, e.about.time, network])
-    columns = ["experiment", "what it shows", "data", "parameters", "expected", "time", "network"]
-    console().print(table(columns, rows))
+    console().print(listing(EXPERIMENTS))
     print("time: the whole command on two CPU cores; network: needed once, to prepare the data\n")
     print(f"train one:    python launch.py --experiment={DEFAULT}\nlook closer:  python launch.py --experiment={DEFAULT} --mode=describe")
 
