@@ -36,16 +36,20 @@ _LAYER = flags.DEFINE_string("layer", None, "--mode=inspect: whose receptive fie
 _IMAGE = flags.DEFINE_string("image", None, "--mode=kernels: a bundled picture by name, or a file.")
 _BORDER = flags.DEFINE_string("border", None, "--mode=kernels: zeros, reflect (default), replicate or circular.")
 _OUTPUT = flags.DEFINE_string("output", None, "--mode=inspect: a folder; --mode=kernels: a PNG file. Default in runs/.")
+_PROFILE = flags.DEFINE_bool("profile", False, "--mode=train or evaluate: write a trace of a few steps to <workdir>/profile.")
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default the best.")
 
-OURS = (_EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _STEP, _MODEL, _INPUT, _LAYER, _IMAGE, _BORDER, _OUTPUT)
+OURS = (
+    _EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _PROFILE, _STEP,
+    _MODEL, _INPUT, _LAYER, _IMAGE, _BORDER, _OUTPUT,
+)  # fmt: skip
 
 _RUN = ("experiment", "workdir", "set", "parallel", "num_devices", "seed", "tiny")
 # What each mode reads; any other flag is refused rather than ignored.
 _READ_BY = {
-    "train": _RUN,
+    "train": (*_RUN, "profile"),
     "describe": _RUN,
-    "evaluate": (*_RUN, "step"),
+    "evaluate": (*_RUN, "step", "profile"),
     "inspect": ("experiment", "workdir", "set", "seed", "tiny", "step", "model", "input", "layer", "output"),
     "kernels": ("image", "border", "output"),
     "cache_data": ("experiment", "set", "tiny"),
@@ -145,7 +149,8 @@ def train() -> None:
 
     experiment, registered = _chosen()
     workdir = Path(_WORKDIR.value or f"runs/{experiment.name}{'_tiny' if _TINY.value else ''}")
-    figures = train_experiment(experiment, workdir, mode=_PARALLEL.value, num_devices=_NUM_DEVICES.value)
+    how = {"mode": _PARALLEL.value, "num_devices": _NUM_DEVICES.value, "profile": _PROFILE.value}
+    figures = train_experiment(experiment, workdir, **how)
     say(verdict(experiment, figures, changes(registered, experiment, platform=default_backend())))
     say(f"next: python launch.py --mode=evaluate --workdir={shlex.quote(str(workdir))}")
 
@@ -161,7 +166,8 @@ def evaluate() -> None:
         raise UserError("--mode=evaluate needs --workdir=FOLDER, the folder of a run (runs/<experiment> by default).")
     workdir = Path(_WORKDIR.value or f"runs/{_EXPERIMENT.value}")
     experiment = _of_workdir(workdir)
-    evaluate_workdir(workdir, experiment, step=_STEP.value, mode=_PARALLEL.value, num_devices=_NUM_DEVICES.value)
+    how = {"mode": _PARALLEL.value, "num_devices": _NUM_DEVICES.value, "profile": _PROFILE.value}
+    evaluate_workdir(workdir, experiment, step=_STEP.value, **how)
 
 
 def inspect() -> None:

@@ -26,6 +26,7 @@ from cnn_jax.metrics.retrieval import Retrieval, cmc_curve, per_class
 from cnn_jax.options import reads
 from cnn_jax.parallel import Parallel, make_parallel
 from cnn_jax.precision import explained
+from cnn_jax.profiling import Trace
 from cnn_jax.registry import REPORTS
 from cnn_jax.report import console, say, spelled, table, timed
 from cnn_jax.state import TrainState
@@ -109,12 +110,15 @@ class Evaluator:
             yield last
 
 
-def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None, mode: str, num_devices: int | None) -> Evaluation:
+def evaluate_workdir(
+    workdir: Path, experiment: Experiment, *, step: int | None, mode: str, num_devices: int | None, profile: bool = False
+) -> Evaluation:
     """Evaluates a checkpoint of a workdir, prints a table, writes `evaluation.json` and `predictions.csv` there.
 
     Args:
       experiment: as read from the workdir, perhaps with harmless changes.
       step: of the checkpoint; None takes the best.
+      profile: whether a trace of a few batches is written, to `profile/` in the workdir.
 
     Raises:
       UserError: there is no such checkpoint, or it cannot be read.
@@ -126,7 +130,13 @@ def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None,
     trained_in, precision = as_computed(experiment, workdir).precision, built.experiment.precision
     if trained_in not in (precision, "auto"):
         say(f"computed in {explained(experiment.precision, jax.default_backend())}; its training last computed in {trained_in}")
-    evaluation = Evaluator(built, parallel, source)(state.eval_variables)
+    evaluator = Evaluator(built, parallel, source)
+    evaluator.compile(state.eval_variables)
+    if profile:
+        with Trace(evaluator.compiled, workdir / "profile", num_calls=-(-len(source) // evaluator.batch_size)) as evaluator.compiled:
+            evaluation = evaluator(state.eval_variables)
+    else:
+        evaluation = evaluator(state.eval_variables)
     say(f"evaluated {evaluation.num_examples} of {len(source)}")
     console().print(evaluation_tables(evaluation, built))
     try:

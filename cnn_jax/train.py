@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 import jax
@@ -12,7 +14,7 @@ from cnn_jax import workdir as folder
 from cnn_jax.build import Built, build, first_state
 from cnn_jax.check import resolve
 from cnn_jax.checkpoint import Checkpoints
-from cnn_jax.data.feed import Ahead, Chunk, Indexed, chunks, resident, stacked, taken
+from cnn_jax.data.feed import Ahead, Chunk, Indexed, chunks, cuts, resident, stacked, taken
 from cnn_jax.data.pipeline import empty_batch, train_batches
 from cnn_jax.data.samplers import Order
 from cnn_jax.data.source import Source
@@ -24,21 +26,26 @@ from cnn_jax.metrics.embedding_health import collapse_warning
 from cnn_jax.mixing import mixed_loss, of_own_target
 from cnn_jax.parallel import Parallel, make_parallel
 from cnn_jax.precision import explained, settled
+from cnn_jax.profiling import Trace
 from cnn_jax.report import Report, say, spelled, timed
 from cnn_jax.state import TrainState
 from cnn_jax.step import Measures, make_steps, make_train_step
 from cnn_jax.types import Batch, PyTree, StepsFn
 
 
-def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devices: int | None = None) -> dict[str, float]:
+def train(
+    experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devices: int | None = None, profile: bool = False
+) -> dict[str, float]:
     """Trains to `num_steps`, from the last checkpoint in `workdir` if there is one; returns the final test figures.
 
     Args:
       mode: "jit" or "pmap"; both give the same numbers.
       num_devices: None uses all.
+      profile: whether a trace of a few steps is written, to `profile/` in the workdir.
 
     Raises:
-      UserError: the settings do not work, the workdir is another run's or cannot be written, or the loss is not finite.
+      UserError: the settings do not work, the workdir is another run's or cannot be written, the loss is not finite, or there is no step
+        to profile.
     """
     parallel = make_parallel(mode, num_devices)
     experiment = resolve(experiment)
@@ -55,6 +62,8 @@ def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devic
         _announce(built, parallel, workdir, int(state.step), changed, asked=experiment.precision)
         evaluator = Evaluator(built, parallel, sources["test"])
         if int(state.step) >= experiment.num_steps:
+            if profile:
+                raise UserError(f"Nothing is left to train in {workdir}, so there is no step to profile. Raise num_steps, or evaluate it.")
             return _already_done(experiment, workdir, state, evaluator)
         # All that can fail for want of memory or for a wrong setting has been tried before anything is written.
         evaluator.compile(state.eval_variables)
@@ -67,8 +76,11 @@ def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devic
             steps_fn = parallel.compile_steps(steps, state, data, parallel.shard_stacked(_empty_batches(built, indexed=bool(data))))
         start = {"start_step": int(state.step), "parallel": mode, "num_devices": parallel.num_devices}
         folder.create(workdir, experiment, **start, precision=built.experiment.precision)
+        steps_fn = partial(_dispatch, steps_fn, data)
+        traced = _traced(steps_fn, workdir / "profile", experiment, int(state.step)) if profile else nullcontext(steps_fn)
         try:
-            return _loop(built, partial(_dispatch, steps_fn, data), state, feed, evaluator, checkpoints, workdir)
+            with traced as dispatch:
+                return _loop(built, dispatch, state, feed, evaluator, checkpoints, workdir)
         except OSError as error:
             raise UserError(f"Training stopped: {error}. What was saved is intact; the same command continues from there.") from error
 
@@ -76,15 +88,16 @@ def train(experiment: Experiment, workdir: Path, *, mode: str = "jit", num_devic
 def _feed(built: Built, source: Source | Indexed, order: Order, start_step: int) -> Iterator[Chunk]:
     """The batches from the first update after `start_step` on, in chunks that end where the loop has something else to do."""
     experiment = built.experiment
-    every = [experiment.log_every, experiment.eval_every, *([experiment.save_every] if experiment.save_every else [])]
-
-    def stop(step: int) -> int:
-        return min(experiment.num_steps, *((step // n + 1) * n for n in every))
-
     batches = train_batches(
         source, order, seed=experiment.seed, start_step=start_step, num_steps=experiment.num_steps, workers=experiment.workers
     )
-    return chunks(batches, size=experiment.steps_per_dispatch, start_step=start_step, stop=stop)
+    return chunks(batches, size=experiment.steps_per_dispatch, start_step=start_step, stop=_stop(experiment))
+
+
+def _stop(experiment: Experiment) -> Callable[[int], int]:
+    """What tells after how many updates, from some on, the loop has something else to do than to update."""
+    every = [experiment.log_every, experiment.eval_every, *([experiment.save_every] if experiment.save_every else [])]
+    return lambda step: min(experiment.num_steps, *((step // n + 1) * n for n in every))
 
 
 def _empty_batches(built: Built, *, indexed: bool) -> Batch:
@@ -94,6 +107,14 @@ def _empty_batches(built: Built, *, indexed: bool) -> Batch:
     if indexed:
         batch = {"indices": np.zeros(experiment.batch_size, np.int32), "valid": batch["valid"]}
     return stacked([batch], experiment.steps_per_dispatch)
+
+
+def _traced(dispatch: Callable, folder: Path, experiment: Experiment, start_step: int) -> Trace:
+    """From the first log on, which compiles what a log needs; where all ends with that, from the second dispatch on."""
+    stop = _stop(experiment)
+    ends = list(accumulate(cuts(size=experiment.steps_per_dispatch, start_step=start_step, stop=stop), initial=start_step))[1:]
+    until_log = ends.index(stop(start_step)) + 1
+    return Trace(dispatch, folder, num_calls=len(ends), skip=until_log if until_log < len(ends) else 1)
 
 
 def _dispatch(steps_fn: StepsFn, data: PyTree, state: TrainState, chunk: Chunk) -> tuple[TrainState, Measures]:

@@ -27,7 +27,7 @@ LAYERS = [
     ["registry"],
     ["override", "check"],
     ["build"],
-    ["embedding_picture", "worst_retrievals", "projector", "listing"],
+    ["embedding_picture", "worst_retrievals", "projector", "listing", "profiling"],
     ["embedding_files"],
     ["tiny", "evaluate", "description", "effective_field", "kernel_sheet", "calibrate", "cache_data"],
     ["inspection"],

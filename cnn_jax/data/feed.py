@@ -1,5 +1,6 @@
 """How batches reach the device: several updates' at a time, from data that lie there already where they fit, else brought ahead of time."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -116,13 +117,25 @@ def chunks(batches: Iterator[Batch], *, size: int, start_step: int, stop: Callab
     >>> [(chunk.num, chunk.batches["x"].ravel().tolist()) for chunk in chunks(batches, size=3, start_step=0, stop=lambda step: step + 2)]
     [(2, [0, 1, 0]), (2, [2, 3, 2])]
     """
-    step, kept, wanted = start_step, [], min(size, stop(start_step) - start_step)
-    for batch in batches:
-        kept.append(batch)
-        if len(kept) == wanted:
-            yield Chunk(wanted, stacked(kept, size))
-            step, kept = step + wanted, []
-            wanted = min(size, stop(step) - step)
+    for num in cuts(size=size, start_step=start_step, stop=stop):
+        kept = list(itertools.islice(batches, num))
+        if len(kept) < num:
+            return
+        yield Chunk(num, stacked(kept, size))
+
+
+def cuts(*, size: int, start_step: int, stop: Callable[[int], int]) -> Iterator[int]:
+    """Returns how many updates each chunk holds, until `stop` gives no further update. Arguments as those of `chunks`.
+
+    >>> list(cuts(size=3, start_step=0, stop=lambda step: min(step + 5, 9)))
+    [3, 3, 3]
+    >>> list(cuts(size=3, start_step=0, stop=lambda step: 4 if step < 4 else 5))
+    [3, 1, 1]
+    """
+    step = start_step
+    while num := min(size, stop(step) - step):
+        yield num
+        step += num
 
 
 def stacked(batches: list[Batch], size: int) -> dict[str, Any]:
