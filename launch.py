@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from cnn_jax.errors import UserError, unknown
-from cnn_jax.experiment import Experiment, differences
+from cnn_jax.experiment import Experiment
 from experiments import DEFAULT, EXPERIMENTS
 
 # jax and all that stands on it are imported inside the modes: listing the experiments takes no second.
@@ -36,16 +36,20 @@ _LAYER = flags.DEFINE_string("layer", None, "--mode=inspect: whose receptive fie
 _IMAGE = flags.DEFINE_string("image", None, "--mode=kernels: a bundled picture by name, or a file.")
 _BORDER = flags.DEFINE_string("border", None, "--mode=kernels: zeros, reflect (default), replicate or circular.")
 _OUTPUT = flags.DEFINE_string("output", None, "--mode=inspect: a folder; --mode=kernels: a PNG file. Default in runs/.")
+_PROFILE = flags.DEFINE_bool("profile", False, "--mode=train or evaluate: write a trace of a few steps to <workdir>/profile.")
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default the best.")
 
-OURS = (_EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _STEP, _MODEL, _INPUT, _LAYER, _IMAGE, _BORDER, _OUTPUT)
+OURS = (
+    _EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _PROFILE, _STEP,
+    _MODEL, _INPUT, _LAYER, _IMAGE, _BORDER, _OUTPUT,
+)  # fmt: skip
 
 _RUN = ("experiment", "workdir", "set", "parallel", "num_devices", "seed", "tiny")
 # What each mode reads; any other flag is refused rather than ignored.
 _READ_BY = {
-    "train": _RUN,
+    "train": (*_RUN, "profile"),
     "describe": _RUN,
-    "evaluate": (*_RUN, "step"),
+    "evaluate": (*_RUN, "step", "profile"),
     "inspect": ("experiment", "workdir", "set", "seed", "tiny", "step", "model", "input", "layer", "output"),
     "kernels": ("image", "border", "output"),
     "cache_data": ("experiment", "set", "tiny"),
@@ -115,16 +119,10 @@ def run(argv: list[str]) -> None:
 
 def list_experiments() -> None:
     """Prints the table of experiments. Imports nothing heavy."""
-    from cnn_jax.report import console, spelled, table
+    from cnn_jax.listing import listing
+    from cnn_jax.report import console
 
-    rows = []
-    for name, e in EXPERIMENTS.items():
-        expected = e.about.expected
-        result = "unmeasured" if expected is None else f"{spelled(expected.metric)} ≥ {expected.low:g}"
-        network = "once" if e.about.needs_network else "no"
-        rows.append([name, e.about.shows, e.dataset.name, e.about.num_params, result, e.about.time, network])
-    columns = ["experiment", "what it shows", "data", "parameters", "expected", "time", "network"]
-    console().print(table(columns, rows))
+    console().print(listing(EXPERIMENTS))
     print("time: the whole command on two CPU cores; network: needed once, to prepare the data\n")
     print(f"train one:    python launch.py --experiment={DEFAULT}\nlook closer:  python launch.py --experiment={DEFAULT} --mode=describe")
 
@@ -143,16 +141,17 @@ def train() -> None:
     from cnn_jax import runtime
 
     runtime.set_up(_NUM_DEVICES.value)
-    from cnn_jax.check import resolve
+    from jax import default_backend
+
     from cnn_jax.report import say
+    from cnn_jax.train import changes, verdict
     from cnn_jax.train import train as train_experiment
-    from cnn_jax.train import verdict
 
     experiment, registered = _chosen()
     workdir = Path(_WORKDIR.value or f"runs/{experiment.name}{'_tiny' if _TINY.value else ''}")
-    figures = train_experiment(experiment, workdir, mode=_PARALLEL.value, num_devices=_NUM_DEVICES.value)
-    changed = [f"{key}: {old} -> {new}" for key, old, new in differences(resolve(registered), resolve(experiment)) if key != "seed"]
-    say(verdict(experiment, figures, changed))
+    how = {"mode": _PARALLEL.value, "num_devices": _NUM_DEVICES.value, "profile": _PROFILE.value}
+    figures = train_experiment(experiment, workdir, **how)
+    say(verdict(experiment, figures, changes(registered, experiment, platform=default_backend())))
     say(f"next: python launch.py --mode=evaluate --workdir={shlex.quote(str(workdir))}")
 
 
@@ -167,17 +166,19 @@ def evaluate() -> None:
         raise UserError("--mode=evaluate needs --workdir=FOLDER, the folder of a run (runs/<experiment> by default).")
     workdir = Path(_WORKDIR.value or f"runs/{_EXPERIMENT.value}")
     experiment = _of_workdir(workdir)
-    evaluate_workdir(workdir, experiment, step=_STEP.value, mode=_PARALLEL.value, num_devices=_NUM_DEVICES.value)
+    how = {"mode": _PARALLEL.value, "num_devices": _NUM_DEVICES.value, "profile": _PROFILE.value}
+    evaluate_workdir(workdir, experiment, step=_STEP.value, **how)
 
 
 def inspect() -> None:
     """Prints a network's layers with shapes, costs and receptive fields, and draws what one output sees."""
     from cnn_jax.build import build
     from cnn_jax.inspection import inspect as inspect_model
+    from cnn_jax.precision import settled
     from cnn_jax.report import console
 
     experiment, variables = _model_chosen() if _MODEL.value is not None else _run_or_experiment()
-    built = build(experiment)
+    built = build(settled(experiment, "cpu"))  # gradients are looked at in float32, on any device
     name = experiment.model.name if _MODEL.value is not None else f"{experiment.name} ({experiment.model.name})"
     folder = Path(_OUTPUT.value or f"runs/inspect/{experiment.name}")
     report = inspect_model(built.model, built.dataset.input_shape, folder, name=name, variables=variables, layer=_LAYER.value)

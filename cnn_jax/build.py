@@ -24,6 +24,7 @@ from cnn_jax.losses.two_views import as_labelled, as_two_views
 from cnn_jax.metrics.embedding_health import embedding_health
 from cnn_jax.mixing import MixFn, make_mix, unmixed
 from cnn_jax.options import options, reads
+from cnn_jax.precision import settled
 from cnn_jax.registry import BY_FIELD, LOSSES, REPORTS, RETRIEVAL
 from cnn_jax.state import TrainState, init_state
 from cnn_jax.step import undiagnosed
@@ -39,7 +40,10 @@ _ENDINGS: dict[str, Callable[[nn.Module], nn.Module]] = {
 
 
 class Built(NamedTuple):
-    """An experiment as values. `outputs` is "logits", "embeddings", "scores" or "distances"; `learning_rate` is a function of the step."""
+    """An experiment as values. `outputs` is "logits", "embeddings", "scores" or "distances"; `learning_rate` is a function of the step.
+
+    `experiment.precision` is no longer "auto": it is what this process' devices compute in.
+    """
 
     experiment: Experiment
     dataset: Dataset
@@ -74,6 +78,7 @@ def build(experiment: Experiment, *, axis_name: str | None = None) -> Built:
     'logits'
     """
     check(experiment)
+    experiment = settled(experiment, jax.default_backend())
     dataset = _call(experiment.dataset, "dataset")
     outputs, learned = reads(LOSSES[experiment.loss.name]), inspect.isclass(LOSSES[experiment.loss.name])
     size = experiment.embedding_size

@@ -16,6 +16,7 @@ from cnn_jax.check import option, resolve
 from cnn_jax.data.dataset import Dataset
 from cnn_jax.experiment import Experiment, Spec, flatten
 from cnn_jax.losses.binding import WEIGHTS
+from cnn_jax.precision import explained
 from cnn_jax.registry import BY_FIELD
 from cnn_jax.report import num_bytes, number, spelled, table, times
 from cnn_jax.types import PyTree
@@ -109,7 +110,7 @@ def _facts(
     state = jax.eval_shape(partial(first_state, built))
     num_weights = sum(x.size for x in jax.tree.leaves(state.params.get(WEIGHTS, {})))
     micro_batch = experiment.batch_size * (1 + experiment.two_views) // experiment.accumulate_steps
-    width = 2 if experiment.precision == "bfloat16" else 4
+    width = 2 if built.experiment.precision == "bfloat16" else 4
     activations = micro_batch * width * sum(math.prod(x.output_shape) for x in found)
     epochs = experiment.num_steps * experiment.batch_size / dataset.num_train
     expected = experiment.about.expected
@@ -121,6 +122,7 @@ def _facts(
         ["forward pass", f"{flops:,} FLOPs an image"],
         ["training", f"{experiment.num_steps:,} steps of {experiment.batch_size} = {epochs:,.1f} epochs"
                      + (", two views of each image, no labels" if experiment.two_views else "")],
+        ["computed in", explained(experiment.precision, jax.default_backend())],
         ["learning rate", f"up to {option(experiment.optimizer, 'optimizer', 'learning_rate'):g}"],
         ["memory of the state", num_bytes(_size(state.params)) + " parameters, " + num_bytes(_size(state.opt_state)) + " optimizer"
                                 + (f", {num_bytes(_size(state.ema))} average" if state.ema else "")

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from rich.console import Group
 
 from cnn_jax.build import Built, build, first_state
 from cnn_jax.checkpoint import Checkpoints
+from cnn_jax.data.feed import Ahead
 from cnn_jax.data.pipeline import empty_batch, eval_batches
 from cnn_jax.data.source import Source
 from cnn_jax.embedding_files import retrieval_table, write_embedding_files
@@ -24,11 +25,14 @@ from cnn_jax.files import finite, write_text
 from cnn_jax.metrics.retrieval import Retrieval, cmc_curve, per_class
 from cnn_jax.options import reads
 from cnn_jax.parallel import Parallel, make_parallel
+from cnn_jax.precision import explained
+from cnn_jax.profiling import Trace
 from cnn_jax.registry import REPORTS
 from cnn_jax.report import console, say, spelled, table, timed
 from cnn_jax.state import TrainState
-from cnn_jax.step import make_eval_step
-from cnn_jax.types import PyTree
+from cnn_jax.step import Measures, make_eval_step
+from cnn_jax.types import Batch, PyTree
+from cnn_jax.workdir import as_computed
 
 
 class Evaluation(NamedTuple):
@@ -72,8 +76,7 @@ class Evaluator:
         if self.compiled is None:
             self.compile(variables)
         totals, outputs, targets = None, [], []
-        for batch in eval_batches(self.source, batch_size=self.batch_size, padded_size=self.padded_size, workers=self.workers):
-            measures, batch_outputs = self.compiled(variables, self.parallel.shard(batch))
+        for batch, (measures, batch_outputs) in self._computed(variables):
             # Summed in float64 and int64 on the host: a float32 count would stop at 2²⁴.
             measures = jax.tree.map(lambda x: np.asarray(x, np.float64 if np.issubdtype(x.dtype, np.floating) else np.int64), measures)
             totals = measures if totals is None else jax.tree.map(np.add, totals, measures)
@@ -93,13 +96,29 @@ class Evaluator:
             results["retrieval_per_class"] = per_class(retrieval)
         return Evaluation(results, outputs, targets, len(targets), retrieval)
 
+    def _computed(self, variables: PyTree) -> Iterator[tuple[Batch, tuple[Measures, PyTree]]]:
+        """Each batch and what the step makes of it, one late: so the host brings the next and reads the last while the device computes."""
+        batches = eval_batches(self.source, batch_size=self.batch_size, padded_size=self.padded_size, workers=self.workers)
+        ahead, last = Ahead(batches, place=lambda batch: (batch, self.parallel.shard(batch))), None
+        for batch, placed in ahead:
+            present = batch, self.compiled(variables, placed)
+            ahead.fetch()
+            if last is not None:
+                yield last
+            last = present
+        if last is not None:
+            yield last
 
-def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None, mode: str, num_devices: int | None) -> Evaluation:
+
+def evaluate_workdir(
+    workdir: Path, experiment: Experiment, *, step: int | None, mode: str, num_devices: int | None, profile: bool = False
+) -> Evaluation:
     """Evaluates a checkpoint of a workdir, prints a table, writes `evaluation.json` and `predictions.csv` there.
 
     Args:
       experiment: as read from the workdir, perhaps with harmless changes.
       step: of the checkpoint; None takes the best.
+      profile: whether a trace of a few batches is written, to `profile/` in the workdir.
 
     Raises:
       UserError: there is no such checkpoint, or it cannot be read.
@@ -108,11 +127,20 @@ def evaluate_workdir(workdir: Path, experiment: Experiment, *, step: int | None,
     built = build(experiment, axis_name=parallel.axis_name)
     chosen, state = restore(workdir, built, parallel, step=step)
     source = built.dataset.open("test")
-    evaluation = Evaluator(built, parallel, source)(state.eval_variables)
+    trained_in, precision = as_computed(experiment, workdir).precision, built.experiment.precision
+    if trained_in not in (precision, "auto"):
+        say(f"computed in {explained(experiment.precision, jax.default_backend())}; its training last computed in {trained_in}")
+    evaluator = Evaluator(built, parallel, source)
+    evaluator.compile(state.eval_variables)
+    if profile:
+        with Trace(evaluator.compiled, workdir / "profile", num_calls=-(-len(source) // evaluator.batch_size)) as evaluator.compiled:
+            evaluation = evaluator(state.eval_variables)
+    else:
+        evaluation = evaluator(state.eval_variables)
     say(f"evaluated {evaluation.num_examples} of {len(source)}")
     console().print(evaluation_tables(evaluation, built))
     try:
-        record = {"step": chosen, "num_examples": evaluation.num_examples, **evaluation.results}
+        record = {"step": chosen, "num_examples": evaluation.num_examples, "precision": precision, **evaluation.results}
         lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in finite(record).items()]
         write_text(workdir / "evaluation.json", "{\n" + ",\n".join(lines) + "\n}\n")
         write_predictions(workdir / "predictions.csv", evaluation, built.outputs)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cnn_jax.errors import UserError, unknown
 
-Precision = Literal["float32", "bfloat16"]  # of a network's computations; parameters are always float32
+Precision = Literal["auto", "float32", "bfloat16"]  # of a network's computations; parameters are always float32
 Length = Literal["unit", "free"]  # of embeddings: scaled to 1, or as the network gives them
 
 
@@ -106,7 +106,7 @@ class Experiment:
     save_every: int | None = None  # None: with every evaluation
     best_by: str = "accuracy"  # the test metric that picks the best checkpoint; for "loss" lower is better
     seed: int = 0
-    precision: Precision = "float32"  # of the computation; parameters and statistics are float32 always
+    precision: Precision = "auto"  # of the computation: float32 on CPU, bfloat16 on GPU and TPU; parameters are float32 always
     accumulate_steps: int = 1  # micro-batches an update; BatchNorm and in-batch pairs see one micro-batch
     clip_norm: float | None = None
     ema_decay: float | None = None  # of params and batch_stats; evaluation then uses the average

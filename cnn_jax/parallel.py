@@ -26,7 +26,7 @@ class Parallel(NamedTuple):
       make: (f) -> f(), compiled, its arrays whole on each device.
       shapes: (f) -> the shapes of f() without its numbers, to be whole on each device.
       place: puts NumPy arrays on the devices, whole on each.
-      shard: puts a batch of NumPy arrays on the devices, each its part.
+      shard: puts a batch of NumPy arrays on the devices, each its part. The copy goes on when it returns; so it does for `shard_stacked`.
       shard_stacked: the same with batches that are stacked along a first axis.
       compile: (step, state, batch, donate) -> the step, compiled once for these shapes; other shapes are an error.
       compile_steps: (steps, state, data, batches) -> steps as from `step.make_steps`, compiled once. The state is given away.
@@ -82,19 +82,22 @@ def over_pmap(devices: list[jax.Device]) -> Parallel:
     (1, 'data')
     """
     n = len(devices)
-    whole = NamedSharding(jax.make_mesh((n,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices), P())
+    mesh = jax.make_mesh((n,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
 
     def shard(batch: Batch) -> Batch:
-        return jax.tree.map(lambda x: np.asarray(x).reshape(n, len(x) // n, *x.shape[1:]), dict(batch))
+        parts = jax.tree.map(lambda x: np.asarray(x).reshape(n, len(x) // n, *x.shape[1:]), dict(batch))
+        return jax.device_put(parts, split)
 
     def compile_step(step, state, batch, *, donate: bool):
         mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=0 if donate else ())
         return mapped.lower(state, batch).compile()
 
     def shard_stacked(batches: Batch) -> Batch:
-        return jax.tree.map(
+        parts = jax.tree.map(
             lambda x: np.moveaxis(np.asarray(x).reshape(len(x), n, x.shape[1] // n, *x.shape[2:]), 1, 0), dict(batches)
         )
+        return jax.device_put(parts, split)
 
     def compile_steps(steps, state, data, batches):
         axes = (None, None, 0, None)

@@ -1,5 +1,7 @@
 """The folder of a run: its experiment, its environment, its records. Nothing is written before all checks have passed."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import platform
@@ -69,6 +71,21 @@ def check_continues(old: Experiment, new: Experiment, workdir: Path) -> list[str
     return [_change_line(*c) for c in changed]
 
 
+def as_computed(experiment: Experiment, workdir: Path) -> Experiment:
+    """Returns a workdir's experiment with the precision that its last start computed in, which "auto" leaves to the device.
+
+    >>> from cnn_jax.experiment import About, Spec
+    >>> mine = Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("digits"))
+    >>> as_computed(mine, Path("no such folder")).precision
+    'auto'
+    """
+    precision = experiment.precision  # all that versions before the policy have written
+    with contextlib.suppress(OSError, ValueError):  # nothing depends on it but a sentence
+        for line in (workdir / "environment.jsonl").read_text().splitlines():
+            precision = json.loads(line).get("precision", experiment.precision)
+    return dataclasses.replace(experiment, precision=precision)
+
+
 def _change_lines(changes: list[tuple[str, Any, Any]]) -> str:
     return "\n".join(f"  {_change_line(*c)}" for c in changes)
 
@@ -77,12 +94,13 @@ def _change_line(key: str, old: Any, new: Any) -> str:
     return f"{key}: {old} -> {new}"
 
 
-def create(workdir: Path, experiment: Experiment, *, start_step: int, parallel: str, num_devices: int) -> None:
+def create(workdir: Path, experiment: Experiment, *, start_step: int, parallel: str, num_devices: int, precision: str) -> None:
     """Makes the folder, writes `experiment.json`, and adds a line on this start to `environment.jsonl`.
 
     Args:
       start_step: completed updates at this start.
       parallel: "jit" or "pmap".
+      precision: what this start computes in; the experiment's may be "auto".
 
     Raises:
       UserError: the folder cannot be made or written.
@@ -90,7 +108,7 @@ def create(workdir: Path, experiment: Experiment, *, start_step: int, parallel: 
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         write_text(workdir / "experiment.json", to_json(experiment))
-        record = environment() | {"start_step": start_step, "parallel": parallel, "num_devices": num_devices}
+        record = environment() | {"start_step": start_step, "parallel": parallel, "num_devices": num_devices, "precision": precision}
         with open(workdir / "environment.jsonl", "a") as file:
             file.write(json.dumps(record) + "\n")
     except OSError as error:

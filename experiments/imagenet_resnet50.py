@@ -24,6 +24,5 @@ EXPERIMENT = Experiment(
     log_every=100,
     eval_every=6255,
     save_every=1251,
-    precision="bfloat16",
     workers=16,
 )

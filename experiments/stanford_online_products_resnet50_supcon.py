@@ -28,6 +28,5 @@ EXPERIMENT = Experiment(
     log_every=50,
     eval_every=1000,
     best_by="recall_at_1",
-    precision="bfloat16",
     workers=8,
 )

@@ -4,15 +4,22 @@ import dataclasses
 import json
 import logging
 import re
+import threading
 from functools import cache
 
 import jax
 import numpy as np
 import pytest
 
+import cnn_jax.evaluate
+import cnn_jax.train
+from cnn_jax.build import build
 from cnn_jax.data import feed
 from cnn_jax.data.source import MemorySource
+from cnn_jax.evaluate import Evaluator
 from cnn_jax.experiment import Spec
+from cnn_jax.idle import Idle
+from cnn_jax.parallel import make_parallel
 from cnn_jax.train import train
 from tests.runs import CLASSIFIER, TRIPLET, assert_trees_equal
 from tests.test_resume import final_state, records
@@ -89,11 +96,118 @@ def test_many_updates_on_several_devices(mode, one_by_one, tmp_path):
     assert many == pytest.approx(one, rel=1e-4)
 
 
-def test_data_that_do_not_fit_on_the_device_are_brought_batch_by_batch(one_by_one, tmp_path, monkeypatch):
+def recording(events, parallel):
+    """The same devices, which tell what chunk is sent to them, and what work handed over."""
+    made = []
+
+    def compile_steps(*arguments):
+        steps = parallel.compile_steps(*arguments)
+        events.clear()  # what it was compiled for was sent as well
+
+        def recorded(state, data, batches, num):
+            state, measures = steps(state, data, batches, num)
+            made.append(measures)
+            events.append(("compute", len(made)))
+            return state, measures
+
+        return recorded
+
+    def shard_stacked(batches):
+        events.append(("send", 1 + sum(what == "send" for what, _ in events)))
+        return parallel.shard_stacked(batches)
+
+    def wait(arrays, whole=jax.block_until_ready):
+        if threading.current_thread() is threading.main_thread():
+            events.append(("wait", 1 + next(i for i, measures in enumerate(made) if measures is arrays)))
+        return whole(arrays)
+
+    return parallel._replace(compile_steps=compile_steps, shard_stacked=shard_stacked), wait
+
+
+def test_data_that_do_not_fit_on_the_device_are_sent_ahead_of_time(one_by_one, tmp_path, monkeypatch):
+    """Chunks are sent while those before them are computed; a run in two parts equals one in one go, bit for bit."""
     on_device, _ = one_by_one(CLASSIFIER)
     monkeypatch.setattr(feed, "RESIDENT_BYTES", 0)
-    brought = train(dataclasses.replace(CLASSIFIER, steps_per_dispatch=3), tmp_path, num_devices=1)
-    assert brought == pytest.approx(on_device, rel=1e-5)
+    events, chunked = [], dataclasses.replace(CLASSIFIER, steps_per_dispatch=3)
+    with monkeypatch.context() as patch:
+        devices, wait = recording(events, make_parallel("jit", 1))
+        patch.setattr(cnn_jax.train, "make_parallel", lambda *_: devices)
+        patch.setattr(jax, "block_until_ready", wait)
+        assert train(chunked, tmp_path / "b", num_devices=1) == pytest.approx(on_device, rel=1e-5)
+    num = sum(what == "compute" for what, _ in events)
+    order = [("send", 1), *((what, k + (what == "send")) for k in range(1, num + 1) for what in ("compute", "send"))][:-1]
+    assert [event for event in events if event[0] != "wait"] == order  # one lies ready, never more
+    waits = [k for what, k in events if what == "wait"]
+    assert waits
+    for k in waits:  # for the last but one, when the next has been sent
+        before = events[: events.index(("wait", k))]
+        assert before[-1] in (("send", k + 2), ("compute", num))
+        assert ("compute", k + 2) not in before  # two in flight, never more
+
+    for num_steps in (13, 30):
+        train(dataclasses.replace(chunked, num_steps=num_steps), tmp_path / "c", num_devices=1)
+    assert_trees_equal(final_state(tmp_path / "b"), final_state(tmp_path / "c"))
+    assert records(tmp_path / "b") == records(tmp_path / "c")
+
+
+def test_an_error_in_fetching_is_raised_when_its_item_is_due():
+    def items():
+        yield 1
+        raise OSError("the disk is gone")
+
+    ahead = feed.Ahead(items(), place=lambda item: item)
+    assert next(ahead) == 1
+    assert ahead.fetch() is None
+    assert ahead.fetch() is None  # not fetched again
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(ahead)
+
+
+def test_an_evaluation_brings_the_next_batch_before_it_reads_the_last(monkeypatch):
+    """Without devices: the order of things alone."""
+    events = []
+    monkeypatch.setattr(cnn_jax.evaluate, "eval_batches", lambda *_, **__: iter(range(3)))
+    parallel = make_parallel("jit", 1)._replace(shard=lambda batch: events.append(f"send {batch}"))
+    evaluator = Evaluator(build(CLASSIFIER), parallel, MemorySource(np.zeros((3, 8, 8, 1), np.uint8), np.arange(3)))
+    evaluator.compiled = lambda *_: events.append("compute")
+    for batch, _ in evaluator._computed({}):
+        events.append(f"read {batch}")
+    assert events == ["send 0", "compute", "send 1", "compute", "send 2", "read 0", "compute", "read 1", "read 2"]
+
+
+class Arrays:
+    """Arrays that are made when the test says so."""
+
+    def __init__(self):
+        self.made = threading.Event()
+
+    def block_until_ready(self):
+        self.made.wait()
+
+
+def test_the_device_waits_from_the_end_of_its_work_until_its_data_are_there():
+    with Idle() as idle:
+        results, data = Arrays(), Arrays()
+        idle.works_on(results)
+        idle.fetched(data)
+        (end, there), *_ = idle._gaps
+        results.made.set()
+        began = end.result()
+        assert idle.take() == 0  # the copy goes on
+        data.made.set()
+        assert there.result() > began
+        assert idle.take() == there.result() - began
+        results, data = Arrays(), Arrays()
+        data.made.set()  # before the work has ended
+        idle.works_on(results)
+        idle.fetched(data)
+        ((end, there),) = idle._gaps
+        there.result()
+        results.made.set()
+        end.result()
+        assert idle.take() == 0
+        idle.fetched(None)  # the end of the data
+        assert not idle._gaps
 
 
 def test_decoded_data_in_chunks(one_by_one, tmp_path):

@@ -134,6 +134,8 @@ MISTAKES = {
     "workdir that cannot be made": ([T, "--tiny", "--workdir={tmp}/file/x"], "workdir"),
     "workdir that cannot be written": ([T, "--tiny", "--workdir=/proc/nothing"], "workdir /proc/nothing cannot be"),
     "step outside evaluation": ([T, "--step=3"], "--mode=evaluate"),
+    "profile of a description": ([T, "--mode=describe", "--profile"], "--profile belongs to --mode=train or --mode=evaluate"),
+    "profile of a kernel sheet": ([KERNELS, "--profile"], "--profile belongs to --mode=train or --mode=evaluate"),
     "evaluation of nothing": (["--mode=evaluate"], "needs --workdir"),
     "evaluation of a missing folder": (["--mode=evaluate", "--workdir={tmp}/nowhere"], "There is no folder"),
     "evaluation of a foreign folder": (["--mode=evaluate", "--workdir={tmp}/foreign"], "not the folder of a run"),

@@ -1,6 +1,7 @@
-"""How batches reach the device: several updates' at a time, from data that lie there already where they fit."""
+"""How batches reach the device: several updates' at a time, from data that lie there already where they fit, else brought ahead of time."""
 
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,51 @@ class Chunk(NamedTuple):
     """The batches of `num` updates, stacked: each array [size, b, …], of which the first `num` count."""
 
     num: int
-    batches: Mapping[str, np.ndarray]
+    batches: Mapping[str, PyTree]
+
+
+class Ahead:
+    """Items for the device, one of which is fetched and sent on its way while those before it are computed. Never more than one lies ready.
+
+    What uses it hands an item over and then calls `fetch`, before it waits for anything. An error in fetching is raised when its item is
+    due: what was handed over before can be finished, and saved.
+
+    Args:
+      items: made by the host: gathered, decoded.
+      place: (item) -> the item on the device, or on its way there: a copy that goes on while the host does other things.
+
+    >>> ahead = Ahead("ab", place=lambda item: print("place", item) or item)
+    >>> for item in ahead:
+    ...     print("compute", item)
+    ...     ready = ahead.fetch()
+    place a
+    compute a
+    place b
+    compute b
+    """
+
+    def __init__(self, items: Iterable[Any], place: Callable[[Any], Any]):
+        self._items, self._place = iter(items), place
+        self._ready: tuple[Any, Exception | None] | None = None
+
+    def fetch(self) -> Any:
+        """Fetches the next item, where that is not done, and returns it; None where there is none."""
+        if self._ready is None:
+            try:
+                self._ready = self._place(next(self._items)), None
+            except Exception as error:  # the end as well
+                self._ready = None, error
+        return self._ready[0]
+
+    def __iter__(self) -> "Ahead":
+        return self
+
+    def __next__(self) -> Any:
+        self.fetch()
+        (item, error), self._ready = self._ready, None
+        if error is not None:
+            raise error
+        return item
 
 
 class Indexed:
@@ -72,13 +117,25 @@ def chunks(batches: Iterator[Batch], *, size: int, start_step: int, stop: Callab
     >>> [(chunk.num, chunk.batches["x"].ravel().tolist()) for chunk in chunks(batches, size=3, start_step=0, stop=lambda step: step + 2)]
     [(2, [0, 1, 0]), (2, [2, 3, 2])]
     """
-    step, kept, wanted = start_step, [], min(size, stop(start_step) - start_step)
-    for batch in batches:
-        kept.append(batch)
-        if len(kept) == wanted:
-            yield Chunk(wanted, stacked(kept, size))
-            step, kept = step + wanted, []
-            wanted = min(size, stop(step) - step)
+    for num in cuts(size=size, start_step=start_step, stop=stop):
+        kept = list(itertools.islice(batches, num))
+        if len(kept) < num:
+            return
+        yield Chunk(num, stacked(kept, size))
+
+
+def cuts(*, size: int, start_step: int, stop: Callable[[int], int]) -> Iterator[int]:
+    """Returns how many updates each chunk holds, until `stop` gives no further update. Arguments as those of `chunks`.
+
+    >>> list(cuts(size=3, start_step=0, stop=lambda step: min(step + 5, 9)))
+    [3, 3, 3]
+    >>> list(cuts(size=3, start_step=0, stop=lambda step: 4 if step < 4 else 5))
+    [3, 1, 1]
+    """
+    step = start_step
+    while num := min(size, stop(step) - step):
+        yield num
+        step += num
 
 
 def stacked(batches: list[Batch], size: int) -> dict[str, Any]:

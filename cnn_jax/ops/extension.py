@@ -16,9 +16,9 @@ from jaxtyping import Array, Float
 from cnn_jax import private_folder
 from cnn_jax.ops.native_conv import Geometry
 
-SOURCE = Path(__file__).parent / "cpp" / "extension.cc"
+SOURCE = Path(__file__).parent / "cpp" / "extension.cc"  # what is compiled; it includes its neighbours
 SWITCH = "CNN_JAX_EXTENSION"  # an environment variable: 0 leaves the library unused
-NAMES = ("correlation", "kernel_gradient", "depthwise_correlation", "depthwise_kernel_gradient")
+NAMES = ("correlation", "kernel_gradient", "depthwise_correlation", "depthwise_kernel_gradient")  # of the library's functions
 
 _loaded: list[ctypes.CDLL] = []
 
