@@ -158,6 +158,7 @@ WITHOUT = {
     "ops.cpu_conv": _PART,
     "ops.native_conv": _PART,
     "ops.onednn": _PART,
+    "ops.extension": _PART,
     "ops.batch_norm": "what layers.norm.BatchNorm computes, which is compared",
     "ops.max_pool.spread_choice": _PART,
     "ops.max_pool.first_maximum": _PART,
