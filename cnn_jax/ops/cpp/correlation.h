@@ -102,7 +102,7 @@ class Correlation {
 
   void compute(float* out, xla::ffi::ThreadPool& pool) const {
     const int64_t rows = g_.n * g_.out[0] * g_.out[1], step = std::max<int64_t>(1, kPositions / g_.out[2]);
-    const int64_t parts = (rows + step - 1) / step, n = weights_.size(), splits = parts < 4 * pool.num_threads() ? n : 1;
+    const int64_t parts = (rows + step - 1) / step, n = weights_.size(), splits = parts < 4 * num_threads(pool) ? n : 1;
     share(pool, parts * splits, [&](int i) {
       const int64_t row = i / splits * step;
       some(row, std::min(row + step, rows), i % splits * n / splits, (i % splits + 1) * n / splits, out);

@@ -67,7 +67,7 @@ void by_channels(int64_t channels, const Work& work) {
 
 inline void depthwise(const Geometry& g, const float* inputs, const float* kernel, float* out, xla::ffi::ThreadPool& pool) {
   const Walk outer = walk(g, 0), inner = walk(g, 1), across = walk(g, 2);
-  const int64_t rows = g.n * g.out[0] * g.out[1], parts = std::min<int64_t>(rows, 4 * pool.num_threads());
+  const int64_t rows = g.n * g.out[0] * g.out[1], parts = std::min<int64_t>(rows, 4 * num_threads(pool));
   share(pool, parts, [&](int i) {
     for (int64_t row = rows * i / parts; row < rows * (i + 1) / parts; ++row) {
       const std::vector<Seen> seen = rows_seen(g, row, outer, inner);
@@ -81,7 +81,7 @@ inline void depthwise(const Geometry& g, const float* inputs, const float* kerne
 inline void depthwise_gradient(const Geometry& g, const float* inputs, const float* cotangent, float* out, xla::ffi::ThreadPool& pool) {
   const Walk outer = walk(g, 0), inner = walk(g, 1);
   const int64_t rows = g.n * g.out[0] * g.out[1], size = g.window[0] * g.window[1] * g.window[2] * g.c_in;
-  const int64_t parts = std::min<int64_t>(rows, pool.num_threads());
+  const int64_t parts = std::min<int64_t>(rows, num_threads(pool));
   std::vector<float> others((parts - 1) * size);
   std::memset(out, 0, size * 4);
   share(pool, parts, [&](int i) {

@@ -87,7 +87,7 @@ class KernelGradient {
 
   void compute(const float* cotangent, float* out) const {
     const int64_t rows = g_.n * g_.out[0] * g_.out[1], taps = inputs_.taps.size(), size = taps * inputs_.features * g_.c_out;
-    const int64_t parts = std::min<int64_t>(pool_.num_threads(), rows);
+    const int64_t parts = std::min<int64_t>(num_threads(pool_), rows);
     if (parts * size > inputs_.num_pixels() * g_.c_in + rows * g_.out[2] * g_.c_out)
       by_parts_of_the_result(rows, taps, cotangent, out);
     else

@@ -20,8 +20,10 @@ namespace cnn_jax {
 constexpr int kLanes = 16, kVectors = 4, kRows = 6;  // 32 registers of 16: 6 · 4 sums, 4 of the cotangent, 1 of the inputs
 #elif defined(__AVX__)
 constexpr int kLanes = 8, kVectors = 2, kRows = 6;  // 16 registers of 8
-#else
+#elif defined(__aarch64__)
 constexpr int kLanes = 4, kVectors = 4, kRows = 6;  // 32 registers of 4
+#else
+constexpr int kLanes = 4, kVectors = 2, kRows = 6;  // 16 registers of 4
 #endif
 constexpr int kWide = kLanes * kVectors;
 
@@ -64,6 +66,8 @@ class Scratch {
   int64_t size_ = 0;
 };
 
+inline int64_t num_threads(const xla::ffi::ThreadPool& pool) { return std::max<int64_t>(1, pool.num_threads()); }  // 0 is "not known"
+
 // Does work(0) … work(n - 1), on the pool's threads and this one, which waits only for what others have begun: the pool may be busy.
 template <typename Work>
 void share(xla::ffi::ThreadPool& pool, int n, const Work& work) {
@@ -74,7 +78,7 @@ void share(xla::ffi::ThreadPool& pool, int n, const Work& work) {
   auto take = [shared, n, &work] {
     for (int i; (i = shared->next++) < n; ++shared->done) work(i);
   };
-  for (int i = 1; i < std::min<int64_t>(n, pool.num_threads()); ++i) pool.Schedule(std::decay_t<decltype(take)>(take));
+  for (int i = 1; i < std::min<int64_t>(n, num_threads(pool)); ++i) pool.Schedule(std::decay_t<decltype(take)>(take));
   take();
   while (shared->done < n) std::this_thread::yield();
 }
