@@ -67,6 +67,7 @@ def _summary(found: list[Timing]) -> Timing:
 
 def main(words: list[str]) -> int:
     """Runs all rows, or those whose names hold a word; returns the exit status."""
+    steps.need_extension()
     by_start = {"group": lambda case: "warm" if case.warm else "cold"}
     compare("compile", chosen(CASES, words), SIDES, best=("Flax",), measure=starts, **by_start, note=NOTE, save=not words)
     return 0

@@ -130,6 +130,7 @@ def _torch(case: Case, prepared) -> Work:
 
 def main(words: list[str]) -> int:
     """Runs all rows, or those whose names hold a word; returns the exit status."""
+    steps.need_extension()
     options = {"extra": lambda case, timings: rates(timings), "headings": HEADINGS}
     by_size = {"group": lambda case: f"{case.batch} image{'s' if case.batch > 1 else ''}"}
     compare("inference", chosen(CASES, words), SIDES, best=BEST, against="Flax", **options, **by_size, note=NOTE, save=not words)

@@ -185,6 +185,7 @@ def torch_loader(case: Case):
 
 def main(words: list[str]) -> int:
     """Runs all rows, or those whose names hold a word; returns the exit status."""
+    steps.need_extension()
     compare("loop", chosen(CASES, words), SIDES, best=BEST, against="Flax", group=lambda case: case.name, note=NOTE, save=not words)
     return 0
 

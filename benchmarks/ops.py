@@ -11,7 +11,7 @@ import sys
 from benchmarks.op_cases import CASES
 from benchmarks.roofline import HEADINGS, rates
 from benchmarks.sides import Side
-from benchmarks.steps import STOCK
+from benchmarks.steps import STOCK, need_extension
 from benchmarks.versus import chosen, compare
 
 SIDES = [
@@ -27,6 +27,7 @@ NOTE = (
 
 def main(words: list[str]) -> int:
     """Runs all rows, or those whose names hold a word; returns the exit status."""
+    need_extension()
     options = {"extra": lambda case, timings: rates(timings, getattr(case, "flops", None)), "headings": HEADINGS}
     by_group = {"group": lambda case: case.group}
     compare("ops", chosen(CASES, words), SIDES, best=("torch", "lax"), against="lax", **options, **by_group, note=NOTE, save=not words)

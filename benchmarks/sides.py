@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+SLOW = 4.0  # seconds of one run, from which on a side has three turns
+
 
 @dataclasses.dataclass(frozen=True)
 class Side:
@@ -62,16 +64,18 @@ def timed(sides: Iterable[Side], case: Any, *, repeats: int = 7, at_least: float
 
     Args:
       case: what `make` is given; it travels to the processes.
-      repeats: turns.
+      repeats: turns; three for sides that take SLOW seconds.
       at_least: seconds of a turn; short work is repeated within it.
     """
     workers = {side.name: _Worker(side, case) for side in sides}
     try:
         turns = {name: [] for name, worker in workers.items() if worker.ready()}
-        counts = {name: max(1, round(at_least / max(workers[name].run(1)[0], 1e-6))) for name in turns}
-        for _ in range(repeats):
+        seconds = {name: workers[name].run(1)[0] for name in turns}
+        counts = {name: max(1, round(at_least / max(seconds[name], 1e-6))) for name in turns}
+        for turn in range(repeats):
             for name, record in turns.items():
-                record.append(workers[name].run(counts[name]))
+                if turn < 3 or seconds[name] < SLOW:
+                    record.append(workers[name].run(counts[name]))
         return {name: worker.timing(turns.get(name, [])) for name, worker in workers.items()}
     finally:
         for worker in workers.values():

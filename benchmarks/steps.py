@@ -9,6 +9,16 @@ from benchmarks import nets
 LEARNING_RATE, MOMENTUM = 0.01, 0.9
 STOCK = (("XLA_FLAGS", None), ("CNN_JAX_ALLOCATOR", "0"))  # a process as it comes, without what `runtime.set_up` sets
 
+UNBUILT = (("CNN_JAX_EXTENSION", "0"),)  # ours without what `make extension` builds
+
+
+def need_extension() -> None:
+    """Raises SystemExit where the extension was not built: ours is timed with it, and where it matters without it as well."""
+    from cnn_jax.ops import extension
+
+    if not extension.library().exists():
+        raise SystemExit("Ours is timed with the extension, which was not built: python -m cnn_jax.build_extension")
+
 
 def data(net: nets.Net):
     """Returns random images and labels."""

@@ -14,6 +14,7 @@ from benchmarks.versus import chosen, compare
 
 SIDES = [
     Side("ours", "benchmarks.train_step:ours"),
+    Side("ours without the extension", "benchmarks.train_step:ours", steps.UNBUILT),
     Side("torch", "benchmarks.train_step:torch_step"),
     Side("torch, compiled", "benchmarks.train_step:torch_compiled"),
     Side("torch, stock", "benchmarks.train_step:torch_stock", steps.STOCK),
@@ -21,6 +22,7 @@ SIDES = [
 ]
 BEST = ("torch", "torch, compiled", "torch, stock")
 NOTE = (
+    "Ours has the extension (`make extension`), with which the ratios are. "
     "The last columns: the step's rate as a share of that of a 2048³ matrix product in the same process, the step's operations being those "
     "that XLA counts in ours before optimising."
 )
@@ -63,6 +65,7 @@ def torch_stock(name: str) -> Work:
 
 def main(words: list[str]) -> int:
     """Runs all rows, or those whose names hold a word; returns the exit status."""
+    steps.need_extension()
     options = {"extra": lambda name, timings: rates(timings), "headings": HEADINGS}
     names = chosen(nets.NETS, words)
     compare("train_step", names, SIDES, best=BEST, against="Flax", **options, note=NOTE, save=not words)

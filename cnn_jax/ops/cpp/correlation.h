@@ -180,7 +180,8 @@ class Correlation {
           for (int64_t i = y.first; i < y.last; i += at_once)
             for (int64_t j = x.first; j < x.last; j += next_to) {
               const int64_t begin = x.positions.front(), end = x.positions.back() + 1, row = g.window[2] * g.c_in;
-              const Tap first{z * g.dilation[0] - g.before[0], i * g.dilation[1] - g.before[1], j * g.dilation[2] - g.before[2], begin, end};
+              const Tap first{z * g.dilation[0] - g.before[0], i * g.dilation[1] - g.before[1], j * g.dilation[2] - g.before[2], begin,
+                              end};
               std::vector<bool> rows(g.out[1]);
               for (int64_t p : y.positions) rows[p] = true;
               runs.push_back({first, rows, (z * g.window[1] + i) * row + j * g.c_in,

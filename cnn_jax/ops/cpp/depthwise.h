@@ -60,7 +60,8 @@ void depthwise_gradient_row(const Geometry& g, const std::vector<Seen>& rows, co
 template <typename Work>
 void by_channels(int64_t channels, const Work& work) {
   int64_t c = 0;
-  for (; c + 4 * kLanes <= channels; c += 4 * kLanes) work(std::integral_constant<int, 4>(), c, std::integral_constant<int64_t, 4 * kLanes>());
+  for (; c + 4 * kLanes <= channels; c += 4 * kLanes)
+    work(std::integral_constant<int, 4>(), c, std::integral_constant<int64_t, 4 * kLanes>());
   for (; c + kLanes <= channels; c += kLanes) work(std::integral_constant<int, 1>(), c, std::integral_constant<int64_t, kLanes>());
   if (c < channels) work(std::integral_constant<int, 1>(), c, channels - c);
 }
