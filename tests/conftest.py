@@ -5,6 +5,7 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["CNN_JAX_EXTENSION"] = "0"  # whether this machine has it built must not matter; tests/test_extension.py builds its own
 os.environ["CNN_JAX_ALLOCATOR"] = "0"  # a process that does so much gives memory back; commands in processes of their own do not
 
 import hypothesis
@@ -27,6 +28,9 @@ hypothesis.settings.load_profile("same")
 # Pure functions have their shapes checked; `b` and `k` of one call must agree.
 _CHECKED = jaxtyping.install_import_hook(["cnn_jax.ops", "cnn_jax.losses", "cnn_jax.metrics"], "beartype.beartype")
 _CHECKED.__enter__()
+
+# Millions of objects of compiled programs live until the end: looking for garbage among them takes a twentieth of the time.
+gc.set_threshold(50_000, 50, 100)
 
 
 @pytest.fixture

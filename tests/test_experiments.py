@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-import cnn_jax.train
 from cnn_jax.build import build
 from cnn_jax.description import count_params
 from cnn_jax.experiment import from_json, to_json
 from cnn_jax.registry import DATASETS
+from cnn_jax.report import Report
 from cnn_jax.tiny import tiny
 from experiments import EXPERIMENTS
 from tests.runs import REPOSITORY, launch_here
@@ -58,16 +58,15 @@ def test_experiment_trains_stops_resumes_and_evaluates(name, tmp_path, monkeypat
 def run_interrupted(flags, workdir, monkeypatch, capsys):
     """Trains in tiny form, is interrupted, resumes and evaluates."""
     command = [*flags, "--tiny", f"--workdir={workdir}", "--num_devices=2"]
-    whole = cnn_jax.train.train_batches
+    advance = Report.advance
 
-    def interrupted(*arguments, **settings):
-        for i, batch in enumerate(whole(*arguments, **settings)):
-            if i == 3:
-                raise KeyboardInterrupt  # Ctrl-C after three updates; saved after two
-            yield batch
+    def interrupted(report, step):
+        if step > 2:
+            raise KeyboardInterrupt  # Ctrl-C after three updates, or four at once; saved after two
+        advance(report, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cnn_jax.train, "train_batches", interrupted)
+        patch.setattr(Report, "advance", interrupted)
         assert launch_here(*command) == 130
     assert "interrupted; the same command continues" in capsys.readouterr().err
 
