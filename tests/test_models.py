@@ -1,6 +1,7 @@
 """Every registered model: its published size; that it learns, jit equals eager, devices do not matter, and what training changes.
 
-The smallest of each family runs for real, the others by shapes; `make models` runs them all for real, compiled as a user's.
+The smallest of each family runs for real, unless that takes half a minute, and the others by shapes; `make models` runs all for real,
+compiled as a user's.
 """
 
 import math
@@ -20,7 +21,8 @@ from cnn_jax.step import gather
 from tests.model_sizes import FAMILIES, MACS, PUBLISHED, SIDE
 
 SMALLEST = [names[0] for names in FAMILIES.values()]
-EVERY = [pytest.param(name, marks=[] if name in SMALLEST else pytest.mark.slow) for name in MODELS]
+LARGE = ("convnext_tiny", "densenet100", "efficientnet_b0", "googlenet", "inception_v3")
+EVERY = [pytest.param(name, marks=[] if name in SMALLEST and name not in LARGE else pytest.mark.slow) for name in MODELS]
 
 
 def shapes(model, shape):
