@@ -1,6 +1,6 @@
 """Builds the optional kernels for this machine's CPU: `python -m cnn_jax.build_extension`, or `make extension`.
 
-It takes a C++ compiler and a minute; nothing is installed but one file in the user's cache. Runs that start afterwards use it.
+It takes a C++ compiler and ten seconds; nothing is installed but one file in the user's cache. Runs that start afterwards use it.
 """
 
 import os

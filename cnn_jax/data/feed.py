@@ -48,7 +48,7 @@ class Ahead:
         if self._ready is None:
             try:
                 self._ready = self._place(next(self._items)), None
-            except Exception as error:  # the end as well
+            except Exception as error:  # the end of the items as well; both are raised when this one is due
                 self._ready = None, error
         return self._ready[0]
 
