@@ -53,6 +53,7 @@ def test_the_kernels_equal_xlas(drawn):
 SAME = Geometry((7, 6), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), (1, 1))
 CASES = {
     "few inputs, whose window's rows are joined": (SAME._replace(stride=(2, 2)), 5, 3, 33),
+    "few inputs, of which none is seen": (Geometry((4, 1), (3, 2), (1, 4), ((1, 1), (3, 0)), (1, 1), (1, 1)), 2, 3, 20),
     "many outputs, some of a block": (SAME._replace(dilation=(1, 2), pads=((1, 1), (2, 2))), 3, 17, 71),
     "many of both, each part by itself": (SAME._replace(space=(3, 2)), 2, 101, 130),
     "many positions": (SAME._replace(space=(40, 37)), 2, 20, 16),

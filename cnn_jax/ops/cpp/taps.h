@@ -13,11 +13,17 @@ struct Tap {
   int64_t z, y, x, first, last;
 };
 
-// The number of the pixel that the first position of an output row sees by this tap; −1 where no position sees any.
-inline int64_t first_seen(const Geometry& g, const Tap& t, int64_t row) {
+// The number of the inputs' row that an output row sees by this tap; −1 where no position of it sees any.
+inline int64_t row_seen(const Geometry& g, const Tap& t, int64_t row) {
   const int64_t y = row % g.out[1] * g.stride[1] + t.y, z = row / g.out[1] % g.out[0] * g.stride[0] + t.z;
   if (y < 0 || y >= g.in[1] || z < 0 || z >= g.in[0] || t.first == t.last) return -1;
-  return ((row / g.out[1] / g.out[0] * g.in[0] + z) * g.in[1] + y) * g.in[2] + t.first * g.stride[2] + t.x;
+  return (row / g.out[1] / g.out[0] * g.in[0] + z) * g.in[1] + y;
+}
+
+// The same for the pixel that the first position sees.
+inline int64_t first_seen(const Geometry& g, const Tap& t, int64_t row) {
+  const int64_t seen = row_seen(g, t, row);
+  return seen < 0 ? seen : seen * g.in[2] + t.first * g.stride[2] + t.x;
 }
 
 // The features of a tap are its channels; of few channels, those of a whole row of the window, which lie next to each other.
@@ -44,9 +50,8 @@ class Inputs {
 
   // As the function of this name: the number of a pixel here.
   int64_t first_seen(const Tap& t, int64_t row) const {
-    if (!joined) return cnn_jax::first_seen(g_, t, row);
-    const int64_t pixel = cnn_jax::first_seen(g_, t, row);  // of rows as wide as the inputs
-    return pixel < 0 ? pixel : pixel / g_.in[2] * wide;
+    const int64_t seen = row_seen(g_, t, row);
+    return seen < 0 ? seen : seen * wide + t.first * g_.stride[2] + t.x;
   }
 
   int64_t num_pixels() const { return g_.n * g_.in[0] * g_.in[1] * wide; }
@@ -59,8 +64,9 @@ class Inputs {
  private:
   // Rows as wide as windows reach, so that a row of the window sees features next to each other everywhere.
   void pad(xla::ffi::ThreadPool& pool) {
-    const int64_t kept = std::max<int64_t>(0, std::min(g_.in[2], wide - g_.before[2])) * g_.c_in, width = wide * g_.c_in;
-    const int64_t before = g_.before[2] * g_.c_in, planes = g_.n * g_.in[0];
+    const int64_t pad = std::min(g_.before[2], wide);  // more than that where windows see padding only
+    const int64_t kept = std::min(g_.in[2], wide - pad) * g_.c_in, width = wide * g_.c_in, before = pad * g_.c_in;
+    const int64_t planes = g_.n * g_.in[0];
     float* to = padded_.of(num_pixels() * g_.c_in);
     share(pool, planes, [&](int i) {
       for (int64_t r = i * g_.in[1]; r < (i + 1) * g_.in[1]; ++r) {
