@@ -1,8 +1,8 @@
 """How a CPU computes correlation and its gradients: by which of a few formulations, chosen by shape alone. The rule:
 
   correlation      depthwise, extension     its sums of taps
+                   a window, extension      its products of taps; spread inputs by phases, each written where it belongs
                    spread inputs            one correlation of the plain inputs for each phase of the output, put in between each other
-                   a window, extension      its products of taps
                    large, oneDNN there      its convolution
                    1×1                      a matrix product, of every stride-th position
                    depthwise                the taps, weighed and added up
@@ -57,12 +57,13 @@ def correlation(
     depthwise = inputs.shape[-1] == kernel.shape[-1] == geometry.groups
     if depthwise and whole and extension.takes(inputs, kernel):
         return extension.depthwise_correlation(inputs, kernel, geometry)
+    built = whole and geometry.groups == 1 and math.prod(geometry.window) > 1 and extension.takes(inputs, kernel)
     if max(geometry.input_dilation) > 1:
         if max(geometry.stride) > 1 or any(math.gcd(i, d) > 1 for i, d in zip(geometry.input_dilation, geometry.dilation, strict=True)):
             return native_conv.correlation(inputs, kernel, geometry)
-        return _by_phases(inputs, kernel, geometry, whole)
+        return extension.correlation(inputs, kernel, geometry) if built else _by_phases(inputs, kernel, geometry, whole)
     inputs, geometry = _cut(inputs, geometry)
-    if whole and geometry.groups == 1 and math.prod(geometry.window) > 1 and extension.takes(inputs, kernel):
+    if built:
         return extension.correlation(inputs, kernel, geometry)
     if whole and _is_large(inputs, kernel.shape[-1], geometry):
         return onednn.correlation(inputs, kernel, geometry)

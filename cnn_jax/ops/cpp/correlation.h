@@ -7,21 +7,26 @@
 namespace cnn_jax {
 namespace correlation_tiles {
 
-// What a position sees, and where its outputs are.
+// What a position sees, and where its outputs are: among those computed together, and in the result.
 struct Point {
   const float* inputs;
-  int64_t position;
+  int64_t position, pixel;
 };
 
 struct Outputs {
   float* first;
   int64_t width;
-  bool fresh;
+  bool fresh, in_place;
 };
 
-// Features of a position: some rows of so many, each `inputs` and `weights` after the one before.
+// Features of a position: so many of each row of the window, rows and planes `inputs` and `weights` after the one before.
+struct Step {
+  int64_t count, inputs, weights;
+};
+
 struct Features {
-  int64_t first, count, rows, inputs, weights;
+  int64_t first, count;
+  Step rows, planes;
 };
 
 // out[r][v] += Σ inputs[r][k] · weights[k][v] over all features k, or = where nothing is there yet
@@ -33,26 +38,26 @@ void tile(const Point* points, const Features& features, const Outputs& out, con
   UNROLL
   for (int r = 0; r < R; ++r) {
     x[r] = points[r].inputs + features.first;
-    y[r] = out.first + points[r].position * out.width;
+    y[r] = out.first + (out.in_place ? points[r].pixel : points[r].position) * out.width;
     UNROLL
     for (int v = 0; v < V; ++v) sums[r][v] = out.fresh ? Vector{} : load(y[r] + v * kLanes);
   }
-  for (int64_t row = 0; row < features.rows; ++row) {
-    const float* at = weights + row * features.weights * V * kLanes;
-    for (int64_t k = 0; k < features.count; ++k, at += V * kLanes) {
-      Vector w[V];
-      UNROLL
-      for (int v = 0; v < V; ++v) w[v] = load(at + v * kLanes);
-      UNROLL
-      for (int r = 0; r < R; ++r) {
-        const float value = x[r][k];
+  for (int64_t plane = 0; plane < features.planes.count; ++plane)
+    for (int64_t row = 0; row < features.rows.count; ++row) {
+      const int64_t to = plane * features.planes.inputs + row * features.rows.inputs;
+      const float* at = weights + (plane * features.planes.weights + row * features.rows.weights) * V * kLanes;
+      for (int64_t k = to; k < to + features.count; ++k, at += V * kLanes) {
+        Vector w[V];
         UNROLL
-        for (int v = 0; v < V; ++v) sums[r][v] += value * w[v];
+        for (int v = 0; v < V; ++v) w[v] = load(at + v * kLanes);
+        UNROLL
+        for (int r = 0; r < R; ++r) {
+          const float value = x[r][k];
+          UNROLL
+          for (int v = 0; v < V; ++v) sums[r][v] += value * w[v];
+        }
       }
     }
-    UNROLL
-    for (int r = 0; r < R; ++r) x[r] += features.inputs;
-  }
   UNROLL
   for (int r = 0; r < R; ++r)
     UNROLL
@@ -93,8 +98,9 @@ inline void tiles(const Point* points, int64_t n, const Features& features, cons
 
 class Correlation {
  public:
-  Correlation(const Geometry& g, const float* inputs, const float* kernel)
+  Correlation(const Geometry& g, const float* inputs, const float* kernel, const Places& places)
       : g_(g),
+        places_(places),
         inputs_(inputs),
         runs_(runs_of(g)),
         fresh_(runs_.size() == 1 && all_alike(g)),
@@ -118,30 +124,33 @@ class Correlation {
   // Of these output rows the channels of these blocks of weights.
   void some(int64_t row, int64_t last_row, int64_t block, int64_t last_block, float* out) const {
     const int64_t positions = (last_row - row) * g_.out[2];
+    thread_local std::vector<int64_t> pixels;
     thread_local std::vector<Point> room;
     thread_local Scratch scratch;
+    pixels.resize(positions);
+    for (int64_t r = row, p = 0; r < last_row; ++r)
+      for (int64_t x = 0, pixel = places_.pixel(g_, r); x < g_.out[2]; ++x, ++p, pixel += places_.gap[2]) pixels[p] = pixel;
     room.resize(positions);
     Point* const points = room.data();
     float* const filled_up = scratch.of(positions * kWide);
-    out += row * g_.out[2] * g_.c_out;
     for (int64_t b = block; b < last_block && !fresh_; ++b)
       if (weights_[b].columns == weights_[b].width)
-        for (int64_t p = 0; p < positions; ++p) std::memset(out + p * g_.c_out + b * kWide, 0, weights_[b].width * 4);
+        for (int64_t pixel : pixels) std::memset(out + pixel * g_.c_out + b * kWide, 0, weights_[b].width * 4);
       else
         std::memset(filled_up, 0, positions * weights_[b].width * 4);  // the last block only
     for (const Run& run : runs_) {
       Point* end = points;
       for (int64_t r = row; r < last_row; ++r) {
-        const int64_t pixel = run.rows[r % g_.out[1]] ? first_seen(g_, run.first, r) : -1;
+        const int64_t pixel = run.seen_by(g_, r) ? first_seen(g_, run.first, r) : -1;
         if (pixel < 0) continue;
         const float* from = inputs_ + pixel * g_.c_in;
         const int64_t step = g_.stride[2] * g_.c_in, last = (r - row) * g_.out[2] + run.first.last;
-        for (int64_t p = last - run.first.last + run.first.first; p < last; ++p, from += step) *end++ = {from, p};
+        for (int64_t p = last - run.first.last + run.first.first; p < last; ++p, from += step) *end++ = {from, p, pixels[p]};
       }
       const int64_t parts = (run.features.count + kFeatures - 1) / kFeatures;
       for (int64_t b = block; b < last_block; ++b) {
         const bool whole = weights_[b].columns == weights_[b].width;
-        Outputs to = whole ? Outputs{out + b * kWide, g_.c_out, fresh_} : Outputs{filled_up, weights_[b].width, fresh_};
+        Outputs to = whole ? Outputs{out + b * kWide, g_.c_out, fresh_, true} : Outputs{filled_up, weights_[b].width, fresh_, false};
         for (int64_t i = 0; i < parts; ++i, to.fresh = false) {
           Features some = run.features;
           some.first = run.features.count * i / parts;
@@ -150,43 +159,50 @@ class Correlation {
         }
       }
     }
-    if (const Block& last = weights_[last_block - 1]; last.columns < last.width) {
-      // Whole vectors where what they write beyond is written by the next positions; these are not another thread's.
-      const int64_t whole = weights_.size() == 1 ? std::max<int64_t>(0, positions - last.width) : 0;
-      for (int64_t p = 0; p < whole; ++p)
-        for (int64_t v = 0; v < last.width; v += kLanes) store(out + p * g_.c_out + v, load(filled_up + p * last.width + v));
-      for (int64_t p = whole; p < positions; ++p)
-        std::memcpy(out + p * g_.c_out + (last_block - 1) * kWide, filled_up + p * last.width, last.columns * 4);
-    }
+    if (const Block& last = weights_[last_block - 1]; last.columns < last.width) put(filled_up, last, pixels, out + (last_block - 1) * kWide);
+  }
+
+  // The columns of a block that is filled up, where they belong.
+  void put(const float* from, const Block& block, const std::vector<int64_t>& pixels, float* out) const {
+    // Whole vectors where what they write beyond is written by the next positions; these are not another thread's.
+    const int64_t positions = pixels.size(), alone = weights_.size() == 1 && places_.next_to_each_other();
+    const int64_t whole = alone ? std::max<int64_t>(0, positions - block.width) : 0;
+    for (int64_t p = 0; p < whole; ++p)
+      for (int64_t v = 0; v < block.width; v += kLanes) store(out + pixels[p] * g_.c_out + v, load(from + p * block.width + v));
+    for (int64_t p = whole; p < positions; ++p) std::memcpy(out + pixels[p] * g_.c_out, from + p * block.width, block.columns * 4);
   }
 
   // Positions that see the same taps, of some rows: the first one's place, and its features, whose weights begin at this row.
   struct Run {
     Tap first;
-    std::vector<bool> rows;
+    std::vector<bool> planes, rows;
     int64_t weight;
     Features features;
+
+    bool seen_by(const Geometry& g, int64_t row) const { return rows[row % g.out[1]] && planes[row / g.out[1] % g.out[0]]; }
   };
 
   static std::vector<Run> runs_of(const Geometry& g) {
     std::vector<Run> runs;
-    const auto across = alike(g, 2), down = alike(g, 1);
+    const auto across = alike(g, 2), down = alike(g, 1), deep = alike(g, 0);
+    const int64_t row = g.window[2] * g.c_in, plane = g.window[1] * row, wide = g.in[2] * g.c_in;
     for (const Alike& x : across) {
       if (x.first == x.last) continue;
       const int64_t next_to = g.dilation[2] == 1 ? x.last - x.first : 1;  // taps whose inputs lie next to each other
-      const int64_t at_once = std::max<int64_t>(1, kFeatures / (next_to * g.c_in));
-      for (const Alike& y : down)
-        for (int64_t z = 0; z < g.window[0]; ++z)
-          for (int64_t i = y.first; i < y.last; i += at_once)
-            for (int64_t j = x.first; j < x.last; j += next_to) {
-              const int64_t begin = x.positions.front(), end = x.positions.back() + 1, row = g.window[2] * g.c_in;
-              const Tap first{z * g.dilation[0] - g.before[0], i * g.dilation[1] - g.before[1], j * g.dilation[2] - g.before[2], begin,
-                              end};
-              std::vector<bool> rows(g.out[1]);
-              for (int64_t p : y.positions) rows[p] = true;
-              runs.push_back({first, rows, (z * g.window[1] + i) * row + j * g.c_in,
-                              {0, next_to * g.c_in, std::min(at_once, y.last - i), g.dilation[1] * g.in[2] * g.c_in, row}});
-            }
+      for (const Alike& y : down) {
+        const int64_t rows = std::max<int64_t>(1, kFeatures / (next_to * g.c_in)), seen = y.last - y.first;
+        const int64_t planes = seen ? std::max<int64_t>(1, rows / seen) : 1;  // several only where each has all its rows
+        for (const Alike& z : deep)
+          for (int64_t k = z.first; k < z.last; k += planes)
+            for (int64_t i = y.first; i < y.last; i += rows)
+              for (int64_t j = x.first; j < x.last; j += next_to) {
+                const Tap first{k * g.dilation[0] - g.before[0], i * g.dilation[1] - g.before[1], j * g.dilation[2] - g.before[2],
+                                x.positions.front(), x.positions.back() + 1};
+                const Features features{0, next_to * g.c_in, {std::min(rows, y.last - i), g.dilation[1] * wide, row},
+                                        {std::min(planes, z.last - k), g.dilation[0] * g.in[1] * wide, plane}};
+                runs.push_back({first, z.among(g.out[0]), y.among(g.out[1]), k * plane + i * row + j * g.c_in, features});
+              }
+      }
     }
     return runs;
   }
@@ -201,6 +217,12 @@ class Correlation {
   struct Alike {
     int64_t first, last;
     std::vector<int64_t> positions;
+
+    std::vector<bool> among(int64_t n) const {
+      std::vector<bool> is(n);
+      for (int64_t p : positions) is[p] = true;
+      return is;
+    }
   };
 
   static std::vector<Alike> alike(const Geometry& g, int axis) {
@@ -218,6 +240,7 @@ class Correlation {
   }
 
   const Geometry g_;
+  const Places places_;
   const float* inputs_;
   const std::vector<Run> runs_;
   const bool fresh_;  // all positions see all features at once

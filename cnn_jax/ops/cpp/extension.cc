@@ -1,8 +1,8 @@
 // What XLA calls: correlation and the gradient of its kernel on a CPU, in float32, channels last.
 
-#include "correlation.h"
 #include "depthwise.h"
 #include "kernel_gradient.h"
+#include "phases.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -26,10 +26,10 @@ Geometry geometry(Floats::Dimensions x, Floats::Dimensions y, Numbers window, Nu
   return g;
 }
 
-ffi::Error correlate(ffi::ThreadPool pool, Floats x, Floats w, Result y, Numbers window, Numbers stride, Numbers before, Numbers dilation,
+ffi::Error correlation(ffi::ThreadPool pool, Floats x, Floats w, Result y, Numbers window, Numbers stride, Numbers before, Numbers dilation,
                      Numbers apart) {
   const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart);
-  Correlation(g, x.typed_data(), w.typed_data()).compute(y->typed_data(), pool);
+  correlate(g, x.typed_data(), w.typed_data(), y->typed_data(), pool);
   return ffi::Error::Success();
 }
 
@@ -69,7 +69,7 @@ auto bound() {
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_correlation, correlate, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_correlation, correlation, bound());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_kernel_gradient, kernel_gradient, bound());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_correlation, depthwise_correlation, bound());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_kernel_gradient, depthwise_kernel_gradient, bound());

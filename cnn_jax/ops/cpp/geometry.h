@@ -17,4 +17,17 @@ inline void seen(int64_t offset, int64_t stride, int64_t size, int64_t positions
   *last = std::max(*first, *last);
 }
 
+// Where outputs lie in the result: at each axis' gap-th positions from the first on.
+struct Places {
+  int64_t size[3], first[3], gap[3];
+
+  // The number of the pixel of an output row's first position.
+  int64_t pixel(const Geometry& g, int64_t row) const {
+    const int64_t y = row % g.out[1] * gap[1] + first[1], z = row / g.out[1] % g.out[0] * gap[0] + first[0];
+    return ((row / g.out[1] / g.out[0] * size[0] + z) * size[1] + y) * size[2] + first[2];
+  }
+
+  bool next_to_each_other() const { return gap[0] == 1 && gap[1] == 1 && gap[2] == 1; }
+};
+
 }  // namespace cnn_jax

@@ -52,21 +52,28 @@ void tile(const std::vector<Row>& rows, int64_t count, int64_t step, int64_t wid
     }
 }
 
+template <int R, int V>
+void tile_of(int64_t features, const std::vector<Row>& rows, int64_t count, int64_t step, int64_t width, float* out, int64_t c_out,
+             int64_t tail, bool fresh) {
+  if constexpr (R > 0) {
+    if (features == R) return tile<R, V>(rows, count, step, width, out, c_out, tail, fresh);
+    tile_of<R - 1, V>(features, rows, count, step, width, out, c_out, tail, fresh);
+  }
+}
+
+// All features, in tiles of nearly the same size.
 template <int V>
 void tiles(const std::vector<Row>& rows, int64_t count, int64_t step, int64_t width, int64_t features, float* out, int64_t c_out,
            int64_t tail, bool fresh) {
   constexpr int R = kRows * kVectors / V;
   std::vector<Row> at = rows;
-  auto advance = [&](int r) {
-    for (Row& row : at) row.inputs += r;
-    out += r * c_out;
-    features -= r;
-  };
-  while (features >= R) tile<R, V>(at, count, step, width, out, c_out, tail, fresh), advance(R);
-  while (features >= 4) tile<4, V>(at, count, step, width, out, c_out, tail, fresh), advance(4);
-  if (features == 3) tile<3, V>(at, count, step, width, out, c_out, tail, fresh);
-  if (features == 2) tile<2, V>(at, count, step, width, out, c_out, tail, fresh);
-  if (features == 1) tile<1, V>(at, count, step, width, out, c_out, tail, fresh);
+  const int64_t parts = (features + R - 1) / R;
+  for (int64_t i = 0; i < parts; ++i) {
+    const int64_t some = features * (i + 1) / parts - features * i / parts;
+    tile_of<R, V>(some, at, count, step, width, out, c_out, tail, fresh);
+    for (Row& row : at) row.inputs += some;
+    out += some * c_out;
+  }
 }
 
 inline void tiles(int vectors, const std::vector<Row>& rows, int64_t count, int64_t step, int64_t width, int64_t features, float* out,
