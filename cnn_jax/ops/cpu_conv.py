@@ -57,14 +57,13 @@ def correlation(
     depthwise = inputs.shape[-1] == kernel.shape[-1] == geometry.groups
     if depthwise and whole and extension.takes(inputs, kernel):
         return extension.depthwise_correlation(inputs, kernel, geometry)
-    built = whole and geometry.groups == 1 and math.prod(geometry.window) > 1 and extension.takes(inputs, kernel)
-    if max(geometry.input_dilation) > 1:
-        if max(geometry.stride) > 1 or any(math.gcd(i, d) > 1 for i, d in zip(geometry.input_dilation, geometry.dilation, strict=True)):
-            return native_conv.correlation(inputs, kernel, geometry)
-        return extension.correlation(inputs, kernel, geometry) if built else _by_phases(inputs, kernel, geometry, whole)
-    inputs, geometry = _cut(inputs, geometry)
-    if built:
+    if whole and _is_built_for(geometry) and extension.takes(inputs, kernel):
         return extension.correlation(inputs, kernel, geometry)
+    if max(geometry.input_dilation) > 1:
+        if _has_phases(geometry):
+            return _by_phases(inputs, kernel, geometry, whole)
+        return native_conv.correlation(inputs, kernel, geometry)
+    inputs, geometry = _cut(inputs, geometry)
     if whole and _is_large(inputs, kernel.shape[-1], geometry):
         return onednn.correlation(inputs, kernel, geometry)
     if math.prod(geometry.window) == 1 and geometry.groups == 1:
@@ -97,8 +96,11 @@ def input_gradient(
     >>> input_gradient(jnp.ones((1, 2, 1)), jnp.array([1.0, 10.0]).reshape(2, 1, 1), geometry).ravel().tolist()
     [1.0, 11.0, 10.0]
     """
+    transposed = _transposed(geometry)
+    if whole and _is_built_for(transposed) and extension.takes(cotangent, kernel) and 0 not in (*cotangent.shape, *kernel.shape):
+        return extension.input_gradient(cotangent, kernel, transposed)
     mirrored = lax.rev(_exchanged(kernel, geometry.groups), tuple(range(len(geometry.window))))
-    return correlation(cotangent, mirrored, _transposed(geometry), whole=whole)
+    return correlation(cotangent, mirrored, transposed, whole=whole)
 
 
 def kernel_gradient(
@@ -144,6 +146,17 @@ def kernel_gradient(
         products = [onednn.product(_rows(a), b, transpose_a=True) if calls else _rows(a).T @ b for a in _taps(inputs, geometry)]
         return jnp.stack(products).reshape(shape)
     return _laid_out(inputs, cotangent, geometry)
+
+
+def _is_built_for(geometry: Geometry) -> bool:
+    """Whether the extension correlates so, where it is loaded: windows without groups; a 1×1 is a product, which others do as fast."""
+    return geometry.groups == 1 and math.prod(geometry.window) > 1 and 0 not in geometry.positions and _has_phases(geometry)
+
+
+def _has_phases(geometry: Geometry) -> bool:
+    """Whether outputs of one remainder see every gap-th tap of the window, along each axis; so it is where no inputs are spread."""
+    gaps = zip(geometry.input_dilation, geometry.dilation, strict=True)
+    return max(geometry.input_dilation) == 1 or (max(geometry.stride) == 1 and all(math.gcd(gap, d) == 1 for gap, d in gaps))
 
 
 def _is_large(inputs: Array, c_out: int, geometry: Geometry) -> bool:

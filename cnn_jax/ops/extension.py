@@ -71,13 +71,28 @@ def takes(*arrays: Array) -> bool:
 def correlation(
     inputs: Float[Array, "b *space c_in"], kernel: Float[Array, "*window c_in c_out"], geometry: Geometry
 ) -> Float[Array, "b *positions c_out"]:
-    """Returns the correlation of inputs with a bank of kernels. No inputs may be spread, no groups.
+    """Returns the correlation of inputs with a bank of kernels. No groups; inputs are spread only where the stride is 1.
 
     >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,))
     >>> if takes(jnp.ones(1)):  # only where it was built
     ...     y = correlation(jnp.arange(3.0).reshape(1, 3, 1), jnp.ones((2, 1, 1)), geometry)
     """
-    return _call("correlation", (len(inputs), *geometry.positions, kernel.shape[-1]), inputs, kernel, geometry)
+    return _call("correlation", (len(inputs), *geometry.positions, kernel.shape[-1]), inputs, kernel, geometry, mirrored=False)
+
+
+def input_gradient(
+    cotangent: Float[Array, "b *positions c_out"], kernel: Float[Array, "*window c_in c_out"], geometry: Geometry
+) -> Float[Array, "b *space c_in"]:
+    """Returns the transpose of correlation with respect to its inputs: the correlation with the mirrored kernel, which is not written out.
+
+    Args:
+      geometry: of that correlation, whose inputs are the cotangent.
+
+    >>> geometry = Geometry((2,), (2,), (1,), ((1, 1),), (1,), (1,))
+    >>> if takes(jnp.ones(1)):  # only where it was built
+    ...     x = input_gradient(jnp.ones((1, 2, 1)), jnp.ones((2, 1, 1)), geometry)
+    """
+    return _call("correlation", (len(cotangent), *geometry.positions, kernel.shape[-2]), cotangent, kernel, geometry, mirrored=True)
 
 
 def kernel_gradient(
@@ -116,7 +131,7 @@ def depthwise_kernel_gradient(
     return _call("depthwise_kernel_gradient", (*geometry.window, 1, inputs.shape[-1]), inputs, cotangent, geometry)
 
 
-def _call(name: str, shape: tuple[int, ...], a: Array, b: Array, geometry: Geometry) -> Array:
+def _call(name: str, shape: tuple[int, ...], a: Array, b: Array, geometry: Geometry, **options: bool) -> Array:
     numbers = {
         "window": geometry.window,
         "stride": geometry.stride,
@@ -124,5 +139,5 @@ def _call(name: str, shape: tuple[int, ...], a: Array, b: Array, geometry: Geome
         "dilation": geometry.dilation,
         "apart": geometry.input_dilation,
     }
-    output = jax.ShapeDtypeStruct(shape, a.dtype)
-    return jax.ffi.ffi_call(f"cnn_jax_{name}", output)(a, b, **{key: np.array(value, np.int64) for key, value in numbers.items()})
+    attributes = {key: np.array(value, np.int64) for key, value in numbers.items()}
+    return jax.ffi.ffi_call(f"cnn_jax_{name}", jax.ShapeDtypeStruct(shape, a.dtype))(a, b, **attributes, **options)

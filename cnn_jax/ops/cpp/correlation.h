@@ -3,14 +3,15 @@
 #pragma once
 
 #include "taps.h"
+#include "weights.h"
 
 namespace cnn_jax {
 namespace correlation_tiles {
 
-// What a position sees, and where its outputs are: among those computed together, and in the result.
+// What a position sees, and where its outputs are: among those computed together, and in the result, counted in floats.
 struct Point {
   const float* inputs;
-  int64_t position, pixel;
+  int64_t position, place;
 };
 
 struct Outputs {
@@ -38,7 +39,7 @@ void tile(const Point* points, const Features& features, const Outputs& out, con
   UNROLL
   for (int r = 0; r < R; ++r) {
     x[r] = points[r].inputs + features.first;
-    y[r] = out.first + (out.in_place ? points[r].pixel : points[r].position) * out.width;
+    y[r] = out.first + (out.in_place ? points[r].place : points[r].position * out.width);
     UNROLL
     for (int v = 0; v < V; ++v) sums[r][v] = out.fresh ? Vector{} : load(y[r] + v * kLanes);
   }
@@ -98,13 +99,13 @@ inline void tiles(const Point* points, int64_t n, const Features& features, cons
 
 class Correlation {
  public:
-  Correlation(const Geometry& g, const float* inputs, const float* kernel, const Places& places)
+  Correlation(const Geometry& g, const float* inputs, const Weights& weights, const Places& places, xla::ffi::ThreadPool& pool)
       : g_(g),
         places_(places),
         inputs_(inputs),
         runs_(runs_of(g)),
         fresh_(runs_.size() == 1 && all_alike(g)),
-        weights_(blocks(kernel, g.window[0] * g.window[1] * g.window[2] * g.c_in, g.c_out, kWide, kLanes, columns_)) {}
+        weights_(blocks(weights, g.c_in, g.c_out, columns_, pool)) {}
 
   void compute(float* out, xla::ffi::ThreadPool& pool) const {
     const int64_t rows = g_.n * g_.out[0] * g_.out[1], step = std::max<int64_t>(1, kPositions / g_.out[2]);
@@ -124,18 +125,18 @@ class Correlation {
   // Of these output rows the channels of these blocks of weights.
   void some(int64_t row, int64_t last_row, int64_t block, int64_t last_block, float* out) const {
     const int64_t positions = (last_row - row) * g_.out[2];
-    thread_local std::vector<int64_t> pixels;
+    thread_local std::vector<int64_t> places;
     thread_local std::vector<Point> room;
     thread_local Scratch scratch;
-    pixels.resize(positions);
+    places.resize(positions);
     for (int64_t r = row, p = 0; r < last_row; ++r)
-      for (int64_t x = 0, pixel = places_.pixel(g_, r); x < g_.out[2]; ++x, ++p, pixel += places_.gap[2]) pixels[p] = pixel;
+      for (int64_t x = 0, at = places_.of(g_, r); x < g_.out[2]; ++x, ++p, at += places_.gap[2] * places_.channels) places[p] = at;
     room.resize(positions);
     Point* const points = room.data();
     float* const filled_up = scratch.of(positions * kWide);
     for (int64_t b = block; b < last_block && !fresh_; ++b)
       if (weights_[b].columns == weights_[b].width)
-        for (int64_t pixel : pixels) std::memset(out + pixel * g_.c_out + b * kWide, 0, weights_[b].width * 4);
+        for (int64_t at : places) std::memset(out + at + b * kWide, 0, weights_[b].width * 4);
       else
         std::memset(filled_up, 0, positions * weights_[b].width * 4);  // the last block only
     for (const Run& run : runs_) {
@@ -145,12 +146,12 @@ class Correlation {
         if (pixel < 0) continue;
         const float* from = inputs_ + pixel * g_.c_in;
         const int64_t step = g_.stride[2] * g_.c_in, last = (r - row) * g_.out[2] + run.first.last;
-        for (int64_t p = last - run.first.last + run.first.first; p < last; ++p, from += step) *end++ = {from, p, pixels[p]};
+        for (int64_t p = last - run.first.last + run.first.first; p < last; ++p, from += step) *end++ = {from, p, places[p]};
       }
       const int64_t parts = (run.features.count + kFeatures - 1) / kFeatures;
       for (int64_t b = block; b < last_block; ++b) {
         const bool whole = weights_[b].columns == weights_[b].width;
-        Outputs to = whole ? Outputs{out + b * kWide, g_.c_out, fresh_, true} : Outputs{filled_up, weights_[b].width, fresh_, false};
+        Outputs to = whole ? Outputs{out + b * kWide, 0, fresh_, true} : Outputs{filled_up, weights_[b].width, fresh_, false};
         for (int64_t i = 0; i < parts; ++i, to.fresh = false) {
           Features some = run.features;
           some.first = run.features.count * i / parts;
@@ -159,17 +160,17 @@ class Correlation {
         }
       }
     }
-    if (const Block& last = weights_[last_block - 1]; last.columns < last.width) put(filled_up, last, pixels, out + (last_block - 1) * kWide);
+    if (const Block& last = weights_[last_block - 1]; last.columns < last.width) put(filled_up, last, places, out + (last_block - 1) * kWide);
   }
 
   // The columns of a block that is filled up, where they belong.
-  void put(const float* from, const Block& block, const std::vector<int64_t>& pixels, float* out) const {
+  void put(const float* from, const Block& block, const std::vector<int64_t>& places, float* out) const {
     // Whole vectors where what they write beyond is written by the next positions; these are not another thread's.
-    const int64_t positions = pixels.size(), alone = weights_.size() == 1 && places_.next_to_each_other();
+    const int64_t positions = places.size(), alone = weights_.size() == 1 && places_.next_to_each_other(g_);
     const int64_t whole = alone ? std::max<int64_t>(0, positions - block.width) : 0;
     for (int64_t p = 0; p < whole; ++p)
-      for (int64_t v = 0; v < block.width; v += kLanes) store(out + pixels[p] * g_.c_out + v, load(from + p * block.width + v));
-    for (int64_t p = whole; p < positions; ++p) std::memcpy(out + pixels[p] * g_.c_out, from + p * block.width, block.columns * 4);
+      for (int64_t v = 0; v < block.width; v += kLanes) store(out + places[p] + v, load(from + p * block.width + v));
+    for (int64_t p = whole; p < positions; ++p) std::memcpy(out + places[p], from + p * block.width, block.columns * 4);
   }
 
   // Positions that see the same taps, of some rows: the first one's place, and its features, whose weights begin at this row.

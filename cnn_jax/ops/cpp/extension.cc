@@ -26,10 +26,10 @@ Geometry geometry(Floats::Dimensions x, Floats::Dimensions y, Numbers window, Nu
   return g;
 }
 
-ffi::Error correlation(ffi::ThreadPool pool, Floats x, Floats w, Result y, Numbers window, Numbers stride, Numbers before, Numbers dilation,
-                     Numbers apart) {
+ffi::Error correlation(ffi::ThreadPool pool, Floats x, Floats w, Result y, Numbers window, Numbers stride, Numbers before,
+                       Numbers dilation, Numbers apart, bool mirrored) {
   const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart);
-  correlate(g, x.typed_data(), w.typed_data(), y->typed_data(), pool);
+  PhasedCorrelation(g, x.typed_data(), {w.typed_data(), mirrored}, y->typed_data(), pool).compute();
   return ffi::Error::Success();
 }
 
@@ -69,7 +69,7 @@ auto bound() {
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_correlation, correlation, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_correlation, correlation, bound().Attr<bool>("mirrored"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_kernel_gradient, kernel_gradient, bound());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_correlation, depthwise_correlation, bound());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_kernel_gradient, depthwise_kernel_gradient, bound());

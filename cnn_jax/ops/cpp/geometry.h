@@ -17,17 +17,19 @@ inline void seen(int64_t offset, int64_t stride, int64_t size, int64_t positions
   *last = std::max(*first, *last);
 }
 
-// Where outputs lie in the result: at each axis' gap-th positions from the first on.
+// Where outputs lie in the result: at each axis' gap-th positions from the first on, each position `channels` floats.
 struct Places {
-  int64_t size[3], first[3], gap[3];
+  int64_t channels, size[3], first[3], gap[3];
 
-  // The number of the pixel of an output row's first position.
-  int64_t pixel(const Geometry& g, int64_t row) const {
+  // Of the first position of an output row, counted in floats.
+  int64_t of(const Geometry& g, int64_t row) const {
     const int64_t y = row % g.out[1] * gap[1] + first[1], z = row / g.out[1] % g.out[0] * gap[0] + first[0];
-    return ((row / g.out[1] / g.out[0] * size[0] + z) * size[1] + y) * size[2] + first[2];
+    return (((row / g.out[1] / g.out[0] * size[0] + z) * size[1] + y) * size[2] + first[2]) * channels;
   }
 
-  bool next_to_each_other() const { return gap[0] == 1 && gap[1] == 1 && gap[2] == 1; }
+  bool next_to_each_other(const Geometry& g) const {
+    return gap[0] == 1 && gap[1] == 1 && gap[2] * channels == g.c_out && g.out[2] * g.c_out == size[2] * channels;
+  }
 };
 
 }  // namespace cnn_jax
