@@ -59,8 +59,20 @@ CASES = {
     "many positions": (SAME._replace(space=(40, 37)), 2, 20, 16),
     "1-D": (Geometry((50,), (4,), (1,), ((3, 0),), (1,), (1,)), 2, 30, 10),
     "3-D": (Geometry((3, 5, 4), (3, 3, 2), (1, 2, 1), ((1, 1), (1, 1), (0, 1)), (1, 1, 1), (1, 1, 1)), 2, 18, 20),
+    "spread, by phases": (SAME._replace(input_dilation=(2, 3), pads=((1, 2), (2, 1))), 2, 20, 35),
+    "spread, some phases of which see nothing": (Geometry((4, 5), (2, 1), (1, 1), ((1, 0), (2, 1)), (3, 2), (1, 1)), 2, 5, 18),
+    "spread and dilated, in 3-D": (
+        Geometry((3, 4, 3), (3, 2, 3), (1, 1, 1), ((1, 2), (1, 0), (2, 2)), (2, 1, 2), (1, 2, 3)),
+        *(2, 17, 19),
+    ),
+    "few outputs side by side, and a rest": (SAME._replace(space=(6, 23)), 3, 7, 3),
+    "few outputs of strides side by side": (SAME._replace(space=(9, 30), stride=(2, 2)), 2, 19, 2),
+    "few outputs of spread inputs side by side": (SAME._replace(space=(5, 11), input_dilation=(2, 2), pads=((1, 2), (2, 1))), 2, 18, 3),
+    "few outputs of dilated windows": (SAME._replace(space=(9, 17), dilation=(1, 2), pads=((1, 1), (2, 1))), 2, 18, 1),
     "depthwise, of whole vectors and some more": (SAME._replace(stride=(2, 2), groups=83), 2, 83, 83),
     "depthwise, dilated": (SAME._replace(dilation=(2, 2), pads=((2, 2), (2, 2)), groups=16), 2, 16, 16),
+    "depthwise, twelve of a row together, and some": (Geometry((5, 19), (3, 5), (1, 1), ((1, 1), (2, 1)), (1, 1), (1, 1), 4), 2, 4, 4),
+    "depthwise, several outputs two apart": (Geometry((5, 23), (3, 3), (1, 2), ((1, 1), (1, 1)), (1, 1), (1, 1), 36), 2, 36, 36),
     "depthwise, spread": (SAME._replace(space=(4, 3), input_dilation=(2, 2), pads=((1, 2), (1, 2)), groups=4), 2, 4, 4),
 }
 
