@@ -15,15 +15,25 @@ from benchmarks.sides import Work
 
 def ours(case: Conv | Norm | Pool) -> Work:
     """Returns our operation."""
-    from cnn_jax import runtime
-
-    runtime.set_up()
-    return _work(case, {Conv: _our_conv, Norm: _our_norm, Pool: _our_pool}[type(case)])
+    return _work(case, *our_program(case))
 
 
 def plain(case: Conv | Norm | Pool) -> Work:
     """Returns the operation as lax, or Flax by a line of lax, has it."""
-    return _work(case, {Conv: _lax_conv, Norm: _flax_norm, Pool: _flax_pool}[type(case)])
+    return _work(case, *lax_program(case))
+
+
+def our_program(case: Conv | Norm | Pool):
+    """Returns our operation, or its gradient, not yet compiled, and random arguments."""
+    from cnn_jax import runtime
+
+    runtime.set_up()
+    return _program(case, {Conv: _our_conv, Norm: _our_norm, Pool: _our_pool}[type(case)])
+
+
+def lax_program(case: Conv | Norm | Pool):
+    """Returns the same of lax."""
+    return _program(case, {Conv: _lax_conv, Norm: _flax_norm, Pool: _flax_pool}[type(case)])
 
 
 def _our_conv(case: Conv, x, w):
@@ -66,19 +76,19 @@ def _flax_pool(case: Pool, x):
     return pool(x, (case.window,) * 2, (case.stride,) * 2, [(case.padding,) * 2] * 2)
 
 
-def _work(case: Conv | Norm | Pool, function) -> Work:
-    """The function, or its gradient, compiled, on random numbers: all random, as equal ones would be a maximum's special case."""
+def _work(case: Conv | Norm | Pool, program, given) -> Work:
+    compiled = jax.jit(program)
+    return Work(lambda: jax.block_until_ready(compiled(*given)), {"product": jax_product()} if isinstance(case, Conv) else {})
+
+
+def _program(case: Conv | Norm | Pool, function):
+    """The function, or its gradient, and random numbers: all random, as equal ones would be a maximum's special case."""
     draw, function = np.random.default_rng(0), partial(function, case)
     inputs = [jnp.asarray(draw.normal(size=shape), jnp.float32) for shape in _shapes(case)]
     cotangent = jnp.asarray(draw.normal(size=jax.eval_shape(function, *inputs).shape), jnp.float32)
     if isinstance(case, Conv) and case.kind != FORWARD:
-        program, given = _gradient_of(function, 0 if case.kind == INPUTS else 1), (*inputs, cotangent)
-    elif case.kind == FORWARD:
-        program, given = function, inputs
-    else:
-        program, given = partial(_with_gradient, function), (cotangent, *inputs)
-    compiled = jax.jit(program)
-    return Work(lambda: jax.block_until_ready(compiled(*given)), {"product": jax_product()} if isinstance(case, Conv) else {})
+        return _gradient_of(function, 0 if case.kind == INPUTS else 1), (*inputs, cotangent)
+    return (function, inputs) if case.kind == FORWARD else (partial(_with_gradient, function), (cotangent, *inputs))
 
 
 def _shapes(case: Conv | Norm | Pool) -> list[tuple[int, ...]]:
