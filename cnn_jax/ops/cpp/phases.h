@@ -6,6 +6,7 @@
 #include <array>
 
 #include "correlation.h"
+#include "winograd_correlation.h"
 
 namespace cnn_jax {
 
@@ -130,7 +131,10 @@ class PhasedCorrelation {
     for (int64_t i = z.tap; i < g_.window[0]; i += g_.apart[0])
       for (int64_t j = y.tap; j < g_.window[1]; j += g_.apart[1])
         for (int64_t k = x.tap; k < g_.window[2]; k += g_.apart[2]) weights.taps.push_back(kernel_.tap(g_, i, j, k));
-    Correlation(part, inputs_, weights, places, pool_).compute(out_, pool_);
+    if (winograd::pays(g_))
+      WinogradCorrelation(g_, inputs_, weights, pool_).compute(out_);
+    else
+      Correlation(part, inputs_, weights, places, pool_).compute(out_, pool_);
   }
 
   void side_by_side(const Phase& z, const Phase& y, const Side& side) const {
