@@ -11,6 +11,7 @@
   input gradient   any                      the correlation of the spread cotangent with the mirrored kernel, by this same rule
   kernel gradient  spread inputs            that with inputs and cotangent in each other's place
                    depthwise, extension     its sums
+                   grouped, extension       its products of taps, group by group
                    a window, extension      its products of taps, unless channels are very few
                    1×1                      a matrix product, oneDNN's where it is large and oneDNN is there
                    depthwise                a product and sum for each tap
@@ -18,8 +19,8 @@
                    3-D, or one position     a matrix product for each tap
                    else                     XLA's convolution, its operands laid out for it
 
-The extension is that of `extension.py`, where it was built: ungrouped and depthwise correlations in float32. A window of many taps is left
-to XLA otherwise. docs/performance.md has what each was measured to gain. XLA's compiler lays out operands for its convolution in a
+The extension is that of `extension.py`, where it was built: in float32, kernel gradients of any grouping, ungrouped and depthwise
+correlations. A window of many taps is left to XLA otherwise. docs/performance.md has what each was measured to gain. XLA's compiler lays out operands for its convolution in a
 program's outermost computation only: in a loop (`lax.scan`) a gradient left to it is a hundred times slower.
 """
 
@@ -127,7 +128,7 @@ def kernel_gradient(
     if whole and extension.takes(inputs, cotangent):
         if depthwise:
             return extension.depthwise_kernel_gradient(inputs, cotangent, geometry)
-        if groups == 1 and c_in * c_out >= _WIDE and math.prod(geometry.window) > 1:
+        if groups > 1 or (c_in * c_out >= _WIDE and math.prod(geometry.window) > 1):
             return extension.kernel_gradient(inputs, cotangent, geometry)
     if math.prod(geometry.window) > _MANY:
         return _laid_out(inputs, cotangent, geometry) if groups == 1 else native_conv.kernel_gradient(inputs, cotangent, geometry)

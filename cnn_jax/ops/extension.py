@@ -82,14 +82,15 @@ def correlation(
 
 def kernel_gradient(
     inputs: Float[Array, "b *space c_in"], cotangent: Float[Array, "b *positions c_out"], geometry: Geometry
-) -> Float[Array, "*window c_in c_out"]:
-    """Returns the transpose of correlation with respect to its kernel. No padding may be negative, no inputs spread, no groups.
+) -> Float[Array, "*window c_in_per_group c_out"]:
+    """Returns the transpose of correlation with respect to its kernel. No padding may be negative, no inputs spread.
 
     >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,), 1)
     >>> if takes(jnp.ones(1)):  # only where it was built
     ...     w = kernel_gradient(jnp.arange(3.0).reshape(1, 3, 1), jnp.ones((1, 2, 1)), geometry)
     """
-    return _call("kernel_gradient", (*geometry.window, inputs.shape[-1], cotangent.shape[-1]), inputs, cotangent, geometry)
+    shape = (*geometry.window, inputs.shape[-1] // geometry.groups, cotangent.shape[-1])
+    return _call("kernel_gradient", shape, inputs, cotangent, geometry)
 
 
 def depthwise_correlation(
@@ -125,4 +126,5 @@ def _call(name: str, shape: tuple[int, ...], a: Array, b: Array, geometry: Geome
         "apart": geometry.input_dilation,
     }
     output = jax.ShapeDtypeStruct(shape, a.dtype)
-    return jax.ffi.ffi_call(f"cnn_jax_{name}", output)(a, b, **{key: np.array(value, np.int64) for key, value in numbers.items()})
+    attributes = {key: np.array(value, np.int64) for key, value in numbers.items()}
+    return jax.ffi.ffi_call(f"cnn_jax_{name}", output)(a, b, **attributes, groups=np.int64(geometry.groups))

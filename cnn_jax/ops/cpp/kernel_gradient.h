@@ -63,6 +63,8 @@ void tiles(const std::vector<Row>& rows, int64_t count, int64_t step, int64_t wi
     features -= r;
   };
   while (features >= R) tile<R, V>(at, count, step, width, out, c_out, tail, fresh), advance(R);
+  if constexpr (R / 2 > 4)
+    if (features >= R / 2) tile<R / 2, V>(at, count, step, width, out, c_out, tail, fresh), advance(R / 2);
   while (features >= 4) tile<4, V>(at, count, step, width, out, c_out, tail, fresh), advance(4);
   if (features == 3) tile<3, V>(at, count, step, width, out, c_out, tail, fresh);
   if (features == 2) tile<2, V>(at, count, step, width, out, c_out, tail, fresh);
