@@ -20,8 +20,9 @@
                    else                     XLA's convolution, its operands laid out for it
 
 The extension is that of `extension.py`, where it was built: in float32, kernel gradients of any grouping, ungrouped and depthwise
-correlations. A window of many taps is left to XLA otherwise. docs/performance.md has what each was measured to gain. XLA's compiler lays out operands for its convolution in a
-program's outermost computation only: in a loop (`lax.scan`) a gradient left to it is a hundred times slower.
+correlations. A window of many taps is left to XLA otherwise. docs/performance.md has what each was measured to gain. XLA's compiler lays
+out operands for its convolution in a program's outermost computation only: in a loop (`lax.scan`) a gradient left to it is a hundred times
+slower.
 """
 
 import itertools
