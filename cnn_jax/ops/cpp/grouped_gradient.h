@@ -124,11 +124,16 @@ class GroupedKernelGradient {
     share(pool, by_groups * by_chunks, [&](int i) {
       const int64_t k = i % by_chunks, b = i / by_chunks;
       float* sums = k ? others + (k - 1) * size : out;
-      for (int64_t c = chunks * k / by_chunks; c < chunks * (k + 1) / by_chunks; ++c) {
-        const int64_t plane = c / parts * at_once, row = g_.out[1] * (c % parts) / parts;
-        const Positions some{plane, std::min(plane + at_once, planes), row, g_.out[1] * (c % parts + 1) / parts};
-        for (int64_t j = blocks * b / by_groups; j < blocks * (b + 1) / by_groups; ++j) add(some, j * together_, sums);
-      }
+      const int64_t last = chunks * (k + 1) / by_chunks, begin = blocks * b / by_groups, end = blocks * (b + 1) / by_groups;
+      const auto positions = [&](int64_t c) {
+        const int64_t plane = c / parts * at_once, part = c % parts;
+        return Positions{plane, std::min(plane + at_once, planes), g_.out[1] * part / parts, g_.out[1] * (part + 1) / parts};
+      };
+      for (int64_t c = chunks * k / by_chunks; c < last; ++c)
+        for (int64_t j = begin; j < end; ++j) {
+          if (c + 1 < last) prefetch(positions(c + 1), begin * together_, std::min(end * together_, g_.groups), j - begin, end - begin);
+          add(positions(c), j * together_, sums);
+        }
     });
     for (int64_t i = 1; i < by_chunks; ++i)
       for (int64_t j = 0; j < size; ++j) out[j] += others[(i - 1) * size + j];
@@ -136,7 +141,7 @@ class GroupedKernelGradient {
 
  private:
   using Row = gradient_tiles::Row;
-  static constexpr int64_t kPositions = 256;  // whose copies stay in the nearest cache
+  static constexpr int64_t kPositions = 128;  // whose copies stay in the nearest cache
 
   // Rows of some planes of the outputs, of all examples one after the other.
   struct Positions {
@@ -176,46 +181,48 @@ class GroupedKernelGradient {
   // The same for some features and a plane of the window.
   void add(const Positions& some, const Channels& channels, int64_t z, int64_t feature, int64_t features, const std::vector<Block>& right,
            int64_t positions, float* out) const {
-    const int64_t first = std::max<int64_t>(0, some.row * g_.stride[1] - g_.before[1]);
-    const int64_t last = std::min(g_.in[1], (some.last_row - 1) * g_.stride[1] - g_.before[1] + (g_.window[1] - 1) * g_.dilation[1] + 1);
-    if (first >= last) return;
+    const auto [first, last] = rows_seen(some);
+    if (first == last) return;
+    const bool in_place = shared_ && channels.size == kLanes;  // nothing to fill up
     const int64_t before = shared_ ? 0 : g_.before[2], wide = shared_ ? g_.in[2] : (g_.out[2] - 1) * g_.stride[2] + span_;
-    const int64_t size = (last - first) * wide * channels.width;  // of a plane
+    const int64_t width = in_place ? g_.c_in : channels.width, size = (last - first) * wide * width;  // of a pixel, of a plane
     thread_local Scratch scratch;
-    float* const inputs = scratch.of((some.last_plane - some.plane) * size);
-    for (int64_t plane = some.plane; plane < some.last_plane; ++plane)
+    float* const copies = in_place ? nullptr : scratch.of((some.last_plane - some.plane) * size);
+    for (int64_t plane = some.plane; plane < some.last_plane && !in_place; ++plane)
       if (const int64_t from = plane_seen(plane, z); from >= 0)
         for (int64_t y = first; y < last; ++y)
           copy(inputs_ + (from * g_.in[1] + y) * g_.in[2] * g_.c_in, g_.c_in, g_.in[2], before, wide, channels,
-               inputs + (plane - some.plane) * size + (y - first) * wide * channels.width);
+               copies + (plane - some.plane) * size + (y - first) * wide * width);
     thread_local std::vector<Row> rows;
     for (int64_t k = 0; k < g_.window[1]; ++k)
       for (size_t b = 0; b < right.size(); ++b) {
         rows.clear();
         for (int64_t plane = some.plane; plane < some.last_plane; ++plane) {
-          if (plane_seen(plane, z) < 0) continue;
+          const int64_t from = plane_seen(plane, z);
+          if (from < 0) continue;
+          const float* inputs = in_place ? inputs_ + (from * g_.in[1] + first) * wide * width + channels.first
+                                         : copies + (plane - some.plane) * size;
           for (int64_t row = some.row; row < some.last_row; ++row) {
             const int64_t y = row * g_.stride[1] + k * g_.dilation[1] - g_.before[1];
             const int64_t number = (plane - some.plane) * (some.last_row - some.row) + row - some.row;
             if (y >= first && y < last)
-              rows.push_back({inputs + (plane - some.plane) * size + (y - first) * wide * channels.width,
-                              right[b].rows + number * positions * right[b].width});
+              rows.push_back({inputs + (y - first) * wide * width, right[b].rows + number * positions * right[b].width});
           }
         }
         const int64_t tap = (z * g_.window[1] + k) * g_.window[2];
-        if (!rows.empty()) multiply(rows, right[b], feature, features, out + (tap * in_ + feature) * g_.c_out + b * kWide);
+        if (!rows.empty()) multiply(rows, width, right[b], features, out + (tap * in_ + feature) * g_.c_out + b * kWide);
       }
   }
 
   // A row of the window, in one block of outputs.
-  void multiply(const std::vector<Row>& seen, const Block& right, int64_t feature, int64_t features, float* out) const {
+  void multiply(const std::vector<Row>& seen, int64_t width, const Block& right, int64_t features, float* out) const {
     const int64_t taps = g_.window[2], d = g_.dilation[2];
     if (together_ > 1) {
       const spread_tiles::Sums sums{out, in_ * g_.c_out, g_.c_out, right.columns};
       const int64_t count = shared_ ? g_.in[2] : g_.out[2];
-      return spread_tiles::tiles(shared_, taps, features, seen, count, g_.stride[2] * kLanes, d * kLanes, spread_, sums);
+      return spread_tiles::tiles(shared_, taps, features, seen, count, g_.stride[2] * width, d * kLanes, spread_, sums);
     }
-    const int64_t vectors = right.width / kLanes, tail = right.columns - (vectors - 1) * kLanes, step = g_.stride[2] * in_;
+    const int64_t vectors = right.width / kLanes, tail = right.columns - (vectors - 1) * kLanes, step = g_.stride[2] * width;
     if (d == 1)  // features of neighbouring taps lie next to each other
       return gradient_tiles::tiles(vectors, seen, g_.out[2], step, right.width, taps * in_, out, g_.c_out, tail, false);
     std::vector<Row> rows = seen;
@@ -233,18 +240,45 @@ class GroupedKernelGradient {
 
   // A row of so many pixels, the one at i being that at i - before, or zeros where there is none.
   static void copy(const float* row, int64_t all, int64_t size, int64_t before, int64_t count, const Channels& channels, float* to) {
-    for (int64_t i = 0; i < count; ++i, to += channels.width) {
-      const float* from = row + (i - before) * all + channels.first;
-      if (i < before || i - before >= size) {
-        std::fill(to, to + channels.width, 0.0f);
-      } else if (channels.size == kLanes && channels.width == kLanes) {
-        store(to, load(from));
-      } else {
+    const int64_t begin = std::min(std::max<int64_t>(before, 0), count), end = std::min(std::max(before + size, begin), count);
+    const float* from = row + (begin - before) * all + channels.first;
+    std::fill(to, to + begin * channels.width, 0.0f);
+    std::fill(to + end * channels.width, to + count * channels.width, 0.0f);
+    to += begin * channels.width;
+    const int64_t filled = channels.pieces > 1 ? channels.pieces * channels.slot : channels.size;
+    if (channels.size == kLanes && channels.width == kLanes)
+      for (int64_t i = begin; i < end; ++i, from += all, to += kLanes) store(to, load(from));
+    else
+      for (int64_t i = begin; i < end; ++i, from += all, to += channels.width) {
         for (int64_t p = 0; p < channels.pieces; ++p) std::memcpy(to + p * channels.slot, from + p * channels.apart, channels.size * 4);
-        const int64_t filled = channels.pieces > 1 ? channels.pieces * channels.slot : channels.size;
         std::fill(to + filled, to + channels.width, 0.0f);
       }
+  }
+
+  // Asks for the channels of some groups of what these positions see: pixel by pixel, as memory has them, not group by group. One of so
+  // many parts, as copying waits for memory and multiplying does not.
+  void prefetch(const Positions& some, int64_t group, int64_t last_group, int64_t part, int64_t parts) const {
+    const auto ask = [&](const float* from, int64_t pixels, int64_t all, int64_t first, int64_t last) {
+      for (int64_t p = pixels * part / parts; p < pixels * (part + 1) / parts; ++p)
+        for (int64_t c = first; c < last; c += 16) {
+          __builtin_prefetch(from + p * all + c, 0, 2);
+          asm volatile("");  // gcc takes away functions that only prefetch
+        }
+    };
+    const auto [first, last] = rows_seen(some);
+    for (int64_t plane = some.plane; plane < some.last_plane; ++plane) {
+      ask(cotangent_ + (plane * g_.out[1] + some.row) * g_.out[2] * g_.c_out, (some.last_row - some.row) * g_.out[2], g_.c_out,
+          group * out_, last_group * out_);
+      if (const int64_t from = plane_seen(plane, 0); from >= 0)
+        ask(inputs_ + (from * g_.in[1] + first) * g_.in[2] * g_.c_in, (last - first) * g_.in[2], g_.c_in, group * in_, last_group * in_);
     }
+  }
+
+  // The rows of a plane of inputs that any of these positions sees: [first, last).
+  std::pair<int64_t, int64_t> rows_seen(const Positions& some) const {
+    const int64_t first = std::max<int64_t>(0, some.row * g_.stride[1] - g_.before[1]);
+    const int64_t end = (some.last_row - 1) * g_.stride[1] - g_.before[1] + (g_.window[1] - 1) * g_.dilation[1] + 1;
+    return {first, std::max(first, std::min(g_.in[1], end))};
   }
 
   const Geometry& g_;
