@@ -24,7 +24,6 @@ def loaded(tmp_path_factory):
     path = build_extension.build(tmp_path_factory.mktemp("cache") / "extension" / "kernels.so")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(extension.SWITCH, raising=False)
-        patch.setattr(cpu_conv, "_WIDE", 1)
         assert extension.load(path) == "loaded"
         yield
     extension._loaded.clear()
@@ -59,6 +58,12 @@ CASES = {
     "many positions": (SAME._replace(space=(40, 37)), 2, 20, 16),
     "1-D": (Geometry((50,), (4,), (1,), ((3, 0),), (1,), (1,)), 2, 30, 10),
     "3-D": (Geometry((3, 5, 4), (3, 3, 2), (1, 2, 1), ((1, 1), (1, 1), (0, 1)), (1, 1, 1), (1, 1, 1)), 2, 18, 20),
+    "few outputs": (Geometry((31, 13), (5, 5), (1, 1), ((0, 0), (2, 1)), (1, 1), (1, 1)), 3, 1, 6),
+    "few outputs, strided": (Geometry((40, 37), (3, 4), (2, 3), ((1, 1), (2, 0)), (1, 1), (1, 1)), 2, 3, 5),
+    "few outputs, strided and dilated": (Geometry((50, 61), (2, 3), (3, 2), ((1, 0), (4, 3)), (1, 1), (2, 3)), 2, 1, 1),
+    "few outputs of many inputs, in parts": (Geometry((43, 38), (7, 2), (1, 1), ((3, 3), (0, 1)), (1, 1), (1, 2)), 2, 37, 8),
+    "few outputs, of which some see padding only": (Geometry((16, 3), (3, 2), (1, 1), ((1, 1), (9, 6)), (1, 1), (1, 1)), 3, 2, 2),
+    "few outputs, 3-D": (Geometry((3, 20, 19), (3, 3, 2), (2, 1, 1), ((1, 1), (1, 0), (0, 1)), (1, 1, 1), (1, 1, 1)), 2, 2, 7),
     "groups that share vectors": (SAME._replace(groups=11), 3, 44, 44),
     "groups that share vectors, strided": (SAME._replace(stride=(2, 3), groups=8), 3, 32, 32),
     "groups that share vectors, dilated": (SAME._replace(dilation=(1, 2), window=(2, 5), pads=((1, 0), (4, 3)), groups=5), 2, 15, 25),

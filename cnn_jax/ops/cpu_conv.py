@@ -12,7 +12,7 @@
   kernel gradient  spread inputs            that with inputs and cotangent in each other's place
                    depthwise, extension     its sums
                    grouped, extension       its products of taps, group by group
-                   a window, extension      its products of taps, unless channels are very few
+                   a window, extension      its products of taps; of few output channels, its sums over planes
                    1×1                      a matrix product, oneDNN's where it is large and oneDNN is there
                    depthwise                a product and sum for each tap
                    grouped                  patches times matrix, group by group
@@ -38,7 +38,6 @@ from cnn_jax.ops.windows import Walk, in_whole_strides, padded, taps_by_rows
 
 _LARGE = 2**26  # multiply-adds, from which on oneDNN is called: programs that call it cannot be kept in the compile cache
 _MANY = 128  # taps, beyond which a window is not taken apart: the program would take minutes to compile
-_WIDE = 32  # weights of a tap, from which on the extension's kernel gradient is faster than XLA's
 _FEW = 16  # positions of an image, up to which patches are no larger than what XLA's convolution would make of them
 
 
@@ -129,7 +128,7 @@ def kernel_gradient(
     if whole and extension.takes(inputs, cotangent):
         if depthwise:
             return extension.depthwise_kernel_gradient(inputs, cotangent, geometry)
-        if groups > 1 or (c_in * c_out >= _WIDE and math.prod(geometry.window) > 1):
+        if groups > 1 or math.prod(geometry.window) > 1:
             return extension.kernel_gradient(inputs, cotangent, geometry)
     if math.prod(geometry.window) > _MANY:
         return _laid_out(inputs, cotangent, geometry) if groups == 1 else native_conv.kernel_gradient(inputs, cotangent, geometry)

@@ -4,6 +4,7 @@
 #include "depthwise.h"
 #include "grouped_gradient.h"
 #include "kernel_gradient.h"
+#include "plane_gradient.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -39,6 +40,8 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, Floats x, Floats y, Result w, N
   const Geometry g = geometry(x.dimensions(), y.dimensions(), window, stride, before, dilation, apart, groups);
   if (g.groups > 1)
     GroupedKernelGradient(g, x.typed_data(), y.typed_data()).compute(w->typed_data(), pool);
+  else if (PlaneGradient::takes(g))
+    PlaneGradient(g, x.typed_data(), y.typed_data()).compute(w->typed_data(), pool);
   else
     KernelGradient(g, x.typed_data(), pool).compute(y.typed_data(), w->typed_data());
   return ffi::Error::Success();
