@@ -103,8 +103,11 @@ class PlaneGradient {
   PlaneGradient(const Geometry& g, const float* inputs, const float* cotangent)
       : g_(g), inputs_(inputs), cotangent_(cotangent), pitch_(g.out[2] + (g.window[2] - 1) * g.dilation[2] / g.stride[2]) {}
 
-  // Whether this is faster than products of taps: there are positions enough to fill vectors with.
-  static bool takes(const Geometry& g) { return g.groups == 1 && g.c_out <= kLanes / 2 && g.out[1] * g.out[2] >= kFewest; }
+  // Whether this is faster than products of taps: those would fill three quarters of their vectors at most, positions fill these.
+  static bool takes(const Geometry& g) {
+    const int64_t lanes = (g.c_out + kLanes - 1) / kLanes * kLanes;
+    return g.groups == 1 && g.c_out <= 8 && 4 * g.c_out <= 3 * lanes && g.out[1] * g.out[2] >= kFewest;
+  }
 
   void compute(float* out, xla::ffi::ThreadPool& pool) const {
     const int64_t planes = g_.n * g_.out[0], size = g_.window[0] * g_.window[1] * g_.window[2] * g_.c_in * g_.c_out;
