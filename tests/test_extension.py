@@ -72,6 +72,11 @@ CASES = {
     "groups that fill vectors": (SAME._replace(stride=(1, 2), groups=3), 3, 48, 48),
     "groups of some vectors and blocks": (SAME._replace(dilation=(2, 1), pads=((2, 2), (0, 1)), groups=2), 2, 62, 150),
     "groups, dilated, of many images": (SAME._replace(space=(4, 5), dilation=(1, 2), groups=2), 19, 6, 22),
+    "groups that are part of a vector": (SAME._replace(space=(5, 29), pads=((1, 1), (2, 1)), groups=24), 2, 48, 48),
+    "groups that are half of a vector": (SAME._replace(space=(6, 19), stride=(2, 1), groups=4), 3, 32, 32),
+    "groups that are part of a vector, 1×1": (SAME._replace(window=(1, 1), stride=(1, 2), pads=((0, 1), (2, 0)), groups=4), 2, 16, 16),
+    "groups that are part of a vector, 3-D": (
+        Geometry((3, 5, 17), (3, 3, 2), (1, 2, 1), ((1, 1), (1, 1), (0, 1)), (1, 1, 1), (1, 1, 2), 4), 2, 16, 16),
     "groups, 1×1": (SAME._replace(window=(1, 1), pads=((0, 0), (0, 0)), groups=3), 2, 9, 6),
     "groups, 3-D": (Geometry((3, 5, 4), (3, 3, 2), (1, 2, 1), ((1, 1), (1, 1), (0, 1)), (1, 1, 1), (1, 1, 1), 4), 2, 12, 20),
     "groups, many positions": (SAME._replace(space=(40, 37), groups=4), 2, 16, 8),

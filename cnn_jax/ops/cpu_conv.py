@@ -3,6 +3,7 @@
   correlation      depthwise, extension     its sums of taps
                    spread inputs            one correlation of the plain inputs for each phase of the output, put in between each other
                    a window, extension      its products of taps
+                   grouped, extension       its spread inputs, for 2 to 16 channels a group, as many out as in; if large, up to 4
                    large, oneDNN there      its convolution
                    1×1                      a matrix product, of every stride-th position
                    depthwise                the taps, weighed and added up
@@ -20,9 +21,9 @@
                    else                     XLA's convolution, its operands laid out for it
 
 The extension is that of `extension.py`, where it was built: in float32, kernel gradients of any grouping, ungrouped and depthwise
-correlations. A window of many taps is left to XLA otherwise. docs/performance.md has what each was measured to gain. XLA's compiler lays
-out operands for its convolution in a program's outermost computation only: in a loop (`lax.scan`) a gradient left to it is a hundred times
-slower.
+correlations and some in groups. A window of many taps is left to XLA otherwise. docs/performance.md has what each was measured to gain.
+XLA's compiler lays out operands for its convolution in a program's outermost computation only: in a loop (`lax.scan`) a gradient left to
+it is a hundred times slower.
 """
 
 import itertools
@@ -38,6 +39,7 @@ from cnn_jax.ops.windows import Walk, in_whole_strides, padded, taps_by_rows
 
 _LARGE = 2**26  # multiply-adds, from which on oneDNN is called: programs that call it cannot be kept in the compile cache
 _MANY = 128  # taps, beyond which a window is not taken apart: the program would take minutes to compile
+_LANES = 16  # of the largest vectors, which channels in groups are to fill
 _FEW = 16  # positions of an image, up to which patches are no larger than what XLA's convolution would make of them
 
 
@@ -63,9 +65,13 @@ def correlation(
             return native_conv.correlation(inputs, kernel, geometry)
         return _by_phases(inputs, kernel, geometry, whole)
     inputs, geometry = _cut(inputs, geometry)
-    if whole and geometry.groups == 1 and math.prod(geometry.window) > 1 and extension.takes(inputs, kernel):
+    calls = whole and _is_large(inputs, kernel.shape[-1], geometry)
+    grouped = geometry.groups > 1 and inputs.shape[-1] == kernel.shape[-1] and inputs.shape[-1] % _LANES == 0
+    by_lanes = grouped and kernel.shape[-2] in ((2, 4) if calls else (2, 4, 8, 16))
+    by_taps = geometry.groups == 1 and math.prod(geometry.window) > 1
+    if whole and (by_taps or by_lanes) and extension.takes(inputs, kernel):
         return extension.correlation(inputs, kernel, geometry)
-    if whole and _is_large(inputs, kernel.shape[-1], geometry):
+    if calls:
         return onednn.correlation(inputs, kernel, geometry)
     if math.prod(geometry.window) == 1 and geometry.groups == 1:
         (seen,) = _taps(inputs, geometry)

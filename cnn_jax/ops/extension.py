@@ -69,9 +69,9 @@ def takes(*arrays: Array) -> bool:
 
 
 def correlation(
-    inputs: Float[Array, "b *space c_in"], kernel: Float[Array, "*window c_in c_out"], geometry: Geometry
+    inputs: Float[Array, "b *space c_in"], kernel: Float[Array, "*window c_in_per_group c_out"], geometry: Geometry
 ) -> Float[Array, "b *positions c_out"]:
-    """Returns the correlation of inputs with a bank of kernels. No inputs may be spread, no groups.
+    """Returns the correlation of inputs with a bank of kernels. No inputs may be spread; groups have 2, 4, … inputs and as many outputs.
 
     >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,))
     >>> if takes(jnp.ones(1)):  # only where it was built

@@ -2,6 +2,7 @@
 
 #include "correlation.h"
 #include "depthwise.h"
+#include "grouped_correlation.h"
 #include "grouped_gradient.h"
 #include "kernel_gradient.h"
 #include "plane_gradient.h"
@@ -31,7 +32,12 @@ Geometry geometry(Floats::Dimensions x, Floats::Dimensions y, Numbers window, Nu
 ffi::Error correlate(ffi::ThreadPool pool, Floats x, Floats w, Result y, Numbers window, Numbers stride, Numbers before, Numbers dilation,
                      Numbers apart, int64_t groups) {
   const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart, groups);
-  Correlation(g, x.typed_data(), w.typed_data()).compute(y->typed_data(), pool);
+  if (g.groups == 1)
+    Correlation(g, x.typed_data(), w.typed_data()).compute(y->typed_data(), pool);
+  else if (GroupedCorrelation::takes(g))
+    GroupedCorrelation(g, x.typed_data(), w.typed_data()).compute(y->typed_data(), pool);
+  else
+    return ffi::Error(ffi::ErrorCode::kInvalidArgument, "groups of such sizes are not taken");
   return ffi::Error::Success();
 }
 
