@@ -112,7 +112,8 @@ class PlaneGradient {
   void compute(float* out, xla::ffi::ThreadPool& pool) const {
     const int64_t planes = g_.n * g_.out[0], size = g_.window[0] * g_.window[1] * g_.window[2] * g_.c_in * g_.c_out;
     const int64_t rows = std::max<int64_t>(1, std::min(g_.out[1], kFloats / (pitch_ * g_.c_out))), parts = (g_.out[1] + rows - 1) / rows;
-    const int64_t chunks = planes * parts, threads = std::min(num_threads(pool), chunks);
+    const int64_t most = g_.n * g_.in[0] * g_.in[1] * g_.in[2] * g_.c_in / (size * kLanes);  // whose sums take no more than the inputs do
+    const int64_t chunks = planes * parts, threads = std::max<int64_t>(1, std::min({num_threads(pool), chunks, most}));
     Scratch scratch;
     float* const sums = scratch.of(threads * size * kLanes);
     std::memset(sums, 0, threads * size * kLanes * 4);
