@@ -3,6 +3,7 @@
   correlation      depthwise, extension     its sums of taps
                    a window, extension      its products of taps; spread inputs by phases, each written where it belongs
                    spread inputs            one correlation of the plain inputs for each phase of the output, put in between each other
+                   grouped, extension       its spread inputs, for 2 to 16 channels a group, as many out as in; if large, up to 4
                    large, oneDNN there      its convolution
                    1×1                      a matrix product, of every stride-th position
                    depthwise                the taps, weighed and added up
@@ -11,16 +12,18 @@
   input gradient   any                      the correlation of the spread cotangent with the mirrored kernel, by this same rule
   kernel gradient  spread inputs            that with inputs and cotangent in each other's place
                    depthwise, extension     its sums
-                   a window, extension      its products of taps, unless channels are very few
+                   grouped, extension       its products of taps, group by group
+                   a window, extension      its products of taps; of few output channels, its sums over planes
                    1×1                      a matrix product, oneDNN's where it is large and oneDNN is there
                    depthwise                a product and sum for each tap
                    grouped                  patches times matrix, group by group
                    3-D, or one position     a matrix product for each tap
                    else                     XLA's convolution, its operands laid out for it
 
-The extension is that of `extension.py`, where it was built: ungrouped and depthwise correlations in float32. A window of many taps is left
-to XLA otherwise. docs/performance.md has what each was measured to gain. XLA's compiler lays out operands for its convolution in a
-program's outermost computation only: in a loop (`lax.scan`) a gradient left to it is a hundred times slower.
+The extension is that of `extension.py`, where it was built: in float32, kernel gradients of any grouping, ungrouped and depthwise
+correlations and some in groups. A window of many taps is left to XLA otherwise. docs/performance.md has what each was measured to gain.
+XLA's compiler lays out operands for its convolution in a program's outermost computation only: in a loop (`lax.scan`) a gradient left to
+it is a hundred times slower.
 """
 
 import itertools
@@ -36,7 +39,7 @@ from cnn_jax.ops.windows import Walk, in_whole_strides, padded, taps_by_rows
 
 _LARGE = 2**26  # multiply-adds, from which on oneDNN is called: programs that call it cannot be kept in the compile cache
 _MANY = 128  # taps, beyond which a window is not taken apart: the program would take minutes to compile
-_WIDE = 32  # weights of a tap, from which on the extension's kernel gradient is faster than XLA's
+_LANES = 16  # of the largest vectors, which channels in groups are to fill
 _FEW = 16  # positions of an image, up to which patches are no larger than what XLA's convolution would make of them
 
 
@@ -64,7 +67,11 @@ def correlation(
             return _by_phases(inputs, kernel, geometry, whole)
         return native_conv.correlation(inputs, kernel, geometry)
     inputs, geometry = _cut(inputs, geometry)
-    if whole and _is_large(inputs, kernel.shape[-1], geometry):
+    calls = whole and _is_large(inputs, kernel.shape[-1], geometry)
+    by_lanes = geometry.groups > 1 and inputs.shape[-1] == kernel.shape[-1] and inputs.shape[-1] % _LANES == 0
+    if whole and by_lanes and kernel.shape[-2] in ((2, 4) if calls else (2, 4, 8, 16)) and extension.takes(inputs, kernel):
+        return extension.correlation(inputs, kernel, geometry)
+    if calls:
         return onednn.correlation(inputs, kernel, geometry)
     if math.prod(geometry.window) == 1 and geometry.groups == 1:
         (seen,) = _taps(inputs, geometry)
@@ -130,7 +137,7 @@ def kernel_gradient(
     if whole and extension.takes(inputs, cotangent):
         if depthwise:
             return extension.depthwise_kernel_gradient(inputs, cotangent, geometry)
-        if groups == 1 and c_in * c_out >= _WIDE and math.prod(geometry.window) > 1:
+        if groups > 1 or math.prod(geometry.window) > 1:
             return extension.kernel_gradient(inputs, cotangent, geometry)
     if math.prod(geometry.window) > _MANY:
         return _laid_out(inputs, cotangent, geometry) if groups == 1 else native_conv.kernel_gradient(inputs, cotangent, geometry)

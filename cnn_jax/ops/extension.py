@@ -69,9 +69,11 @@ def takes(*arrays: Array) -> bool:
 
 
 def correlation(
-    inputs: Float[Array, "b *space c_in"], kernel: Float[Array, "*window c_in c_out"], geometry: Geometry
+    inputs: Float[Array, "b *space c_in"], kernel: Float[Array, "*window c_in_per_group c_out"], geometry: Geometry
 ) -> Float[Array, "b *positions c_out"]:
-    """Returns the correlation of inputs with a bank of kernels. No groups; inputs are spread only where the stride is 1.
+    """Returns the correlation of inputs with a bank of kernels.
+
+    Inputs are spread only where the stride is 1 and no groups are asked for; groups have 2, 4, … inputs and as many outputs.
 
     >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,))
     >>> if takes(jnp.ones(1)):  # only where it was built
@@ -97,14 +99,15 @@ def input_gradient(
 
 def kernel_gradient(
     inputs: Float[Array, "b *space c_in"], cotangent: Float[Array, "b *positions c_out"], geometry: Geometry
-) -> Float[Array, "*window c_in c_out"]:
-    """Returns the transpose of correlation with respect to its kernel. No padding may be negative, no inputs spread, no groups.
+) -> Float[Array, "*window c_in_per_group c_out"]:
+    """Returns the transpose of correlation with respect to its kernel. No padding may be negative, no inputs spread.
 
     >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,), 1)
     >>> if takes(jnp.ones(1)):  # only where it was built
     ...     w = kernel_gradient(jnp.arange(3.0).reshape(1, 3, 1), jnp.ones((1, 2, 1)), geometry)
     """
-    return _call("kernel_gradient", (*geometry.window, inputs.shape[-1], cotangent.shape[-1]), inputs, cotangent, geometry)
+    shape = (*geometry.window, inputs.shape[-1] // geometry.groups, cotangent.shape[-1])
+    return _call("kernel_gradient", shape, inputs, cotangent, geometry)
 
 
 def depthwise_correlation(
@@ -139,5 +142,5 @@ def _call(name: str, shape: tuple[int, ...], a: Array, b: Array, geometry: Geome
         "dilation": geometry.dilation,
         "apart": geometry.input_dilation,
     }
-    attributes = {key: np.array(value, np.int64) for key, value in numbers.items()}
+    attributes = {key: np.array(value, np.int64) for key, value in numbers.items()} | {"groups": np.int64(geometry.groups)}
     return jax.ffi.ffi_call(f"cnn_jax_{name}", jax.ShapeDtypeStruct(shape, a.dtype))(a, b, **attributes, **options)

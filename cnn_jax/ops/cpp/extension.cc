@@ -1,8 +1,11 @@
 // What XLA calls: correlation and the gradient of its kernel on a CPU, in float32, channels last.
 
 #include "depthwise.h"
+#include "grouped_correlation.h"
+#include "grouped_gradient.h"
 #include "kernel_gradient.h"
 #include "phases.h"
+#include "plane_gradient.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -16,8 +19,8 @@ using Result = ffi::Result<Floats>;
 
 // One to three spatial axes as three.
 Geometry geometry(Floats::Dimensions x, Floats::Dimensions y, Numbers window, Numbers stride, Numbers before, Numbers dilation,
-                  Numbers apart) {
-  Geometry g{x.front(), {1, 1, 1}, x.back(), {1, 1, 1}, y.back(), {1, 1, 1}, {1, 1, 1}, {0, 0, 0}, {1, 1, 1}, {1, 1, 1}};
+                  Numbers apart, int64_t groups) {
+  Geometry g{x.front(), {1, 1, 1}, x.back(), {1, 1, 1}, y.back(), {1, 1, 1}, {1, 1, 1}, {0, 0, 0}, {1, 1, 1}, {1, 1, 1}, groups};
   const int64_t axes = window.size();
   for (int64_t i = 0, j = 3 - axes; i < axes; ++i, ++j) {
     g.in[j] = x[i + 1], g.out[j] = y[i + 1], g.window[j] = window[i];
@@ -27,29 +30,39 @@ Geometry geometry(Floats::Dimensions x, Floats::Dimensions y, Numbers window, Nu
 }
 
 ffi::Error correlation(ffi::ThreadPool pool, Floats x, Floats w, Result y, Numbers window, Numbers stride, Numbers before,
-                       Numbers dilation, Numbers apart, bool mirrored) {
-  const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart);
-  PhasedCorrelation(g, x.typed_data(), {w.typed_data(), mirrored}, y->typed_data(), pool).compute();
+                       Numbers dilation, Numbers apart, int64_t groups, bool mirrored) {
+  const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart, groups);
+  if (g.groups == 1)
+    PhasedCorrelation(g, x.typed_data(), {w.typed_data(), mirrored}, y->typed_data(), pool).compute();
+  else if (GroupedCorrelation::takes(g))
+    GroupedCorrelation(g, x.typed_data(), w.typed_data()).compute(y->typed_data(), pool);
+  else
+    return ffi::Error(ffi::ErrorCode::kInvalidArgument, "groups of such sizes are not taken");
   return ffi::Error::Success();
 }
 
 ffi::Error kernel_gradient(ffi::ThreadPool pool, Floats x, Floats y, Result w, Numbers window, Numbers stride, Numbers before,
-                           Numbers dilation, Numbers apart) {
-  const Geometry g = geometry(x.dimensions(), y.dimensions(), window, stride, before, dilation, apart);
-  KernelGradient(g, x.typed_data(), pool).compute(y.typed_data(), w->typed_data());
+                           Numbers dilation, Numbers apart, int64_t groups) {
+  const Geometry g = geometry(x.dimensions(), y.dimensions(), window, stride, before, dilation, apart, groups);
+  if (g.groups > 1)
+    GroupedKernelGradient(g, x.typed_data(), y.typed_data()).compute(w->typed_data(), pool);
+  else if (PlaneGradient::takes(g))
+    PlaneGradient(g, x.typed_data(), y.typed_data()).compute(w->typed_data(), pool);
+  else
+    KernelGradient(g, x.typed_data(), pool).compute(y.typed_data(), w->typed_data());
   return ffi::Error::Success();
 }
 
 ffi::Error depthwise_correlation(ffi::ThreadPool pool, Floats x, Floats w, Result y, Numbers window, Numbers stride, Numbers before,
-                                 Numbers dilation, Numbers apart) {
-  const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart);
+                                 Numbers dilation, Numbers apart, int64_t groups) {
+  const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart, groups);
   depthwise(g, x.typed_data(), w.typed_data(), y->typed_data(), pool);
   return ffi::Error::Success();
 }
 
 ffi::Error depthwise_kernel_gradient(ffi::ThreadPool pool, Floats x, Floats y, Result w, Numbers window, Numbers stride, Numbers before,
-                                     Numbers dilation, Numbers apart) {
-  const Geometry g = geometry(x.dimensions(), y.dimensions(), window, stride, before, dilation, apart);
+                                     Numbers dilation, Numbers apart, int64_t groups) {
+  const Geometry g = geometry(x.dimensions(), y.dimensions(), window, stride, before, dilation, apart, groups);
   depthwise_gradient(g, x.typed_data(), y.typed_data(), w->typed_data(), pool);
   return ffi::Error::Success();
 }
@@ -64,7 +77,8 @@ auto bound() {
       .Attr<Numbers>("stride")
       .Attr<Numbers>("before")
       .Attr<Numbers>("dilation")
-      .Attr<Numbers>("apart");
+      .Attr<Numbers>("apart")
+      .Attr<int64_t>("groups");
 }
 
 }  // namespace

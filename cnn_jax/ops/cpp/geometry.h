@@ -7,7 +7,7 @@
 namespace cnn_jax {
 
 struct Geometry {
-  int64_t n, in[3], c_in, out[3], c_out, window[3], stride[3], before[3], dilation[3], apart[3];
+  int64_t n, in[3], c_in, out[3], c_out, window[3], stride[3], before[3], dilation[3], apart[3], groups;
 };
 
 // Positions of an output row that see inputs: [first, last) for an offset of the window.

@@ -12,6 +12,10 @@
 
 #include "xla/ffi/api/ffi.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #define UNROLL _Pragma("GCC unroll 64")
 
 namespace cnn_jax {
@@ -32,7 +36,24 @@ typedef float Vector __attribute__((vector_size(kLanes * 4), aligned(4), may_ali
 inline Vector load(const float* at) { return *reinterpret_cast<const Vector*>(at); }
 inline void store(float* at, Vector v) { *reinterpret_cast<Vector*>(at) = v; }
 
-// The same of the first `kept`, the others being 0.
+// The lanes that are named: [v[at[0]], v[at[1]], …].
+typedef int32_t Indices __attribute__((vector_size(kLanes * 4)));
+inline Vector shuffle(Vector v, Indices at) {
+#if defined(__AVX512F__)
+  return (Vector)_mm512_permutexvar_ps((__m512i)at, (__m512)v);
+#elif defined(__AVX2__)
+  return (Vector)_mm256_permutevar8x32_ps((__m256)v, (__m256i)at);
+#elif defined(__clang__)
+  Vector named;
+  UNROLL
+  for (int i = 0; i < kLanes; ++i) named[i] = v[at[i]];
+  return named;
+#else
+  return __builtin_shuffle(v, at);
+#endif
+}
+
+// The first `kept` that are there, the others being 0.
 inline Vector load(const float* at, int64_t kept) {
   if (kept >= kLanes) return load(at);
   float some[kLanes] = {};
