@@ -18,7 +18,8 @@ from cnn_jax.ops.native_conv import Geometry
 
 SOURCE = Path(__file__).parent / "cpp" / "extension.cc"  # what is compiled; it includes its neighbours
 SWITCH = "CNN_JAX_EXTENSION"  # an environment variable: 0 leaves the library unused
-NAMES = (  # of the library's functions
+# The library's functions.
+NAMES = (
     "correlation",
     "kernel_gradient",
     "depthwise_correlation",

@@ -81,9 +81,12 @@ def _apart(inputs: Array, walk: Walk):
 
 def _define(primitive: Primitive, by_xla: Callable, of_positions: bool, by_extension: Callable | None = None) -> None:
     def on_cpu(context, *arrays, geometry: Geometry):
-        ours = by_extension and runs_whole(context) and extension.takes(*context.avals_in)
-        chosen = by_extension if ours else partial(by_xla, choosing=_apart)
-        return mlir.lower_fun(partial(chosen, geometry=geometry), multiple_results=False)(context, *arrays)
+        def computed(*arrays):
+            if by_extension and runs_whole(context) and extension.takes(*arrays):
+                return by_extension(*arrays, geometry)
+            return by_xla(*arrays, geometry=geometry, choosing=_apart)
+
+        return mlir.lower_fun(computed, multiple_results=False)(context, *arrays)
 
     def shaped(inputs, *_, geometry: Geometry):
         return inputs.update(shape=(inputs.shape[0], *(geometry.positions if of_positions else geometry.space), inputs.shape[-1]))

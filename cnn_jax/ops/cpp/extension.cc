@@ -58,14 +58,14 @@ ffi::Error depthwise_kernel_gradient(ffi::ThreadPool pool, Floats x, Floats y, R
 ffi::Error max_pool(ffi::ThreadPool pool, Floats x, Result y, Numbers window, Numbers stride, Numbers before, Numbers dilation,
                     Numbers apart) {
   const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart);
-  MaxPool(g).maximum(x.typed_data(), y->typed_data(), pool);
+  by_lanes(g.c_in, [&](auto lanes) { MaxPool<lanes()>(g).maximum(x.typed_data(), y->typed_data(), pool); });
   return ffi::Error::Success();
 }
 
 ffi::Error max_pool_gradient(ffi::ThreadPool pool, Floats x, Floats y, Result out, Numbers window, Numbers stride, Numbers before,
                              Numbers dilation, Numbers apart) {
   const Geometry g = geometry(x.dimensions(), y.dimensions(), window, stride, before, dilation, apart);
-  MaxPool(g).gradient(x.typed_data(), y.typed_data(), out->typed_data(), pool);
+  by_lanes(g.c_in, [&](auto lanes) { MaxPool<lanes()>(g).gradient(x.typed_data(), y.typed_data(), out->typed_data(), pool); });
   return ffi::Error::Success();
 }
 

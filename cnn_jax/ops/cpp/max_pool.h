@@ -1,127 +1,28 @@
-// The maximum of each window, and its gradient, which goes to the first tap that sees the maximum. All choosing is done by vectors, whose
-// comparisons become blends: of single values they become jumps, which random inputs make the processor guess wrong. Which tap was chosen
-// is not kept but found anew, in registers: bytes would have to be widened, and inputs are at hand.
+// Max pooling, and its gradient, which goes to the first tap of each window that sees the maximum. Which that is is not kept but found anew:
+// it would be bytes, which would have to be written, read and widened, and the inputs are at hand.
 #pragma once
 
-#include <limits>
-#include <vector>
-
-#include "vectors.h"
+#include "chosen_tap.h"
 #include "walk.h"
 
 namespace cnn_jax {
-namespace pool_windows {
 
-using Choice = decltype(Vector{} > Vector{});
-
-// A tap of a window: where it looks, counted from where a position's first tap would be, in the inputs and in their gradient.
-struct Look {
-  int64_t input, gradient;
-  int32_t tap;
-};
-using Looks = std::vector<Look>;
-
-// A NaN is handed on: nothing is greater. Two choices rather than one by two comparisons: each comparison is then a mask that is used once.
-template <typename T>
-inline T better(Vector value, Vector best, T mine, T other) {
-  const T greater = value > best ? mine : other;
-  return value != value ? mine : greater;
-}
-
-// So many looks of a position: a number known when this is compiled, or, as 0, one told.
-template <int N>
-struct Taps {
-  const Look* first;
-  int64_t told;
-
-  template <typename Work>
-  void each(const Work& work) const {
-    if constexpr (N > 0) {
-      UNROLL
-      for (int i = 0; i < N; ++i) work(first[i]);
-    } else {
-      for (int64_t i = 0; i < told; ++i) work(first[i]);
-    }
-  }
-};
-
-// Calls work(taps) where the windows of 2×2 and 3×3 are known to the compiler.
+// Calls work(std::integral_constant<int, L>): the shortest vectors that hold all channels, else the longest.
 template <typename Work>
-inline void by_number(const Looks& looks, const Work& work) {
-  const int64_t n = looks.size();
-  if (n == 4) return work(Taps<4>{looks.data(), n});
-  if (n == 9) return work(Taps<9>{looks.data(), n});
-  work(Taps<0>{looks.data(), n});
+void by_lanes(int64_t channels, const Work& work) {
+  if (channels <= 4) return work(std::integral_constant<int, 4>());
+  if constexpr (kLanes > 8)
+    if (channels <= 8) return work(std::integral_constant<int, 8>());
+  work(std::integral_constant<int, kLanes>());
 }
 
-template <int V, typename Taps>
-inline void maximum(const Taps& taps, const float* x, Vector (&best)[V]) {
-  UNROLL
-  for (int v = 0; v < V; ++v) best[v] = Vector{} - std::numeric_limits<float>::infinity();
-  taps.each([&](const Look& look) {
-    UNROLL
-    for (int v = 0; v < V; ++v) {
-      const Vector value = load(x + look.input + v * kLanes);
-      best[v] = better(value, best[v], value, best[v]);
-    }
-  });
-}
-
-// What is not beaten by -inf is chosen where its tap is the first, as one is that sees padding: its gradient is then lost, as padding's is.
-template <int V, bool Adds, typename Taps>
-inline void gradient(const Taps& taps, const float* x, const float* g, float* out, int64_t done) {
-  Vector best[V], values[V];
-  Choice choice[V];
-  UNROLL
-  for (int v = 0; v < V; ++v) {
-    best[v] = Vector{} - std::numeric_limits<float>::infinity();
-    choice[v] = Choice{};
-    values[v] = load(g + v * kLanes);
-  }
-  if (Adds && done) {
-    float kept[kLanes];
-    store(kept, values[0]);
-    std::fill(kept, kept + done, 0.0f);
-    values[0] = load(kept);
-  }
-  taps.each([&](const Look& look) {
-    UNROLL
-    for (int v = 0; v < V; ++v) {
-      const Vector value = load(x + look.input + v * kLanes);
-      choice[v] = better(value, best[v], Choice{} + look.tap, choice[v]);
-      best[v] = better(value, best[v], value, best[v]);
-    }
-  });
-  taps.each([&](const Look& look) {
-    UNROLL
-    for (int v = 0; v < V; ++v) {
-      float* at = out + look.gradient + v * kLanes;
-      const Vector piece = choice[v] == look.tap ? values[v] : Vector{};
-      store(at, Adds ? load(at) + piece : piece);
-    }
-  });
-}
-
-// Calls work(std::integral_constant<int, V>, channel, done): vectors for all channels, the last of which may begin with `done` channels
-// that the one before had, or, where channels are fewer than a vector has, end with what belongs to others.
-template <typename Work>
-inline void by_vectors(int64_t channels, const Work& work) {
-  int64_t c = 0;
-  for (; c + kWide <= channels; c += kWide) work(std::integral_constant<int, kVectors>(), c, 0);
-  for (; c + kLanes <= channels; c += kLanes) work(std::integral_constant<int, 1>(), c, 0);
-  if (c == channels) return;
-  const int64_t first = std::max<int64_t>(0, channels - kLanes);
-  work(std::integral_constant<int, 1>(), first, c - first);
-}
-
-}  // namespace pool_windows
-
+template <int L>
 class MaxPool {
  public:
   explicit MaxPool(const Geometry& g)
       : g_(g),
-        few_(g.c_in < kLanes),
-        pitch_(few_ ? kLanes : g.c_in),
+        few_(g.c_in < L),
+        pitch_(few_ ? L : g.c_in),
         outer_(runs(g, 0)),
         inner_(runs(g, 1)),
         across_(runs(g, 2)) {
@@ -146,12 +47,12 @@ class MaxPool {
         float* const to = y + (z * g_.out[1] + row) * g_.out[2] * g_.c_in;
         pool_windows::by_number(looks, [&](auto taps) {
           for (int64_t o = run.first; o < run.last; ++o)
-            pool_windows::by_vectors(g_.c_in, [&](auto v, int64_t c, int64_t) {
-              Vector best[v()];
-              pool_windows::maximum<v()>(taps, from + o * g_.stride[2] * g_.c_in + c, best);
+            pool_windows::by_vectors<L>(g_.c_in, [&](auto v, int64_t c, int64_t) {
+              typename Lanes::Floats best[v()];
+              pool_windows::maximum<L, v()>(taps, from + o * g_.stride[2] * g_.c_in + c, best);
               float* at = to + o * g_.c_in + c;
               UNROLL
-              for (int k = 0; k < v(); ++k) store(at + k * kLanes, best[k], few_ ? end - at : kLanes);  // the next one overwrites the rest
+              for (int k = 0; k < v(); ++k) Lanes::store(at + k * L, best[k], few_ ? end - at : L);  // the next one overwrites the rest
             });
         });
       });
@@ -164,6 +65,7 @@ class MaxPool {
 
  private:
   using Looks = pool_windows::Looks;
+  using Lanes = pool_windows::Lanes<L>;
 
   // Positions of an axis, [first, last), that see inputs by the same taps.
   struct Run {
@@ -192,9 +94,9 @@ class MaxPool {
     const int64_t size = pixels * g_.c_in;
     from += example * size;
     if (!few_ || example + 1 < g_.n) return from;
-    float* copy = room.of(size + kLanes);
+    float* copy = room.of(size + L);
     std::memcpy(copy, from, size * 4);
-    std::fill(copy + size, copy + size + kLanes, 0.0f);
+    std::fill(copy + size, copy + size + L, 0.0f);
     return copy;
   }
 
@@ -235,7 +137,7 @@ class MaxPool {
     const float* x = readable(inputs, i, size, left);
     const float* g = readable(cotangent, i, pixels(g_.out), right);
     out += i * size * c_in;
-    float* const to = few_ ? room.of(size * kLanes) : out;
+    float* const to = few_ ? room.of(size * L) : out;
     std::vector<int64_t> ready(g_.in[0], tiled_ ? g_.in[1] : 0);  // rows of a plane that were set to zero, when they are first needed
     const auto prepare = [&](int64_t plane, int64_t rows) {
       if (ready[plane] >= rows) return;
@@ -254,15 +156,15 @@ class MaxPool {
       pool_windows::by_number(looks, [&](auto taps) {
         for (int64_t o = run.first; o < run.last; ++o) {
           const int64_t at = first + o * g_.stride[2];
-          pool_windows::by_vectors(c_in, [&](auto v, int64_t c, int64_t done) {
-            pool_windows::gradient<v(), Adds>(taps, x + at * c_in + c, given + o * c_in + c, to + at * pitch_ + c, done);
+          pool_windows::by_vectors<L>(c_in, [&](auto v, int64_t c, int64_t done) {
+            pool_windows::gradient<L, v(), Adds>(taps, x + at * c_in + c, given + o * c_in + c, to + at * pitch_ + c, done);
           });
         }
       });
     });
     for (int64_t plane = 0; plane < g_.in[0]; ++plane) prepare(plane, g_.in[1]);
     if (few_)
-      for (int64_t p = 0; p < size; ++p) store(out + p * c_in, load(to + p * kLanes), (size - p) * c_in);
+      for (int64_t p = 0; p < size; ++p) Lanes::store(out + p * c_in, Lanes::load(to + p * L), (size - p) * c_in);
   }
 
   const Geometry g_;
