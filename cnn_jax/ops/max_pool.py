@@ -17,6 +17,9 @@ from cnn_jax.ops.window_maximum import window_maximum, window_maximum_gradient
 from cnn_jax.ops.windows import Walk, in_whole_strides, padded, sliding_windows, spread_at, tap_at
 
 
+_MANY = 3  # channels, from which on the extension is faster than XLA, most of whose vectors are then empty
+
+
 @jax.named_scope("max_pool")
 def max_pool(
     inputs: Shaped[Array, "b *space c"],
@@ -51,7 +54,7 @@ def max_pool(
     [[5.0, 7.0], [13.0, 15.0]]
     """
     windows = sliding_windows(inputs, window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
-    if windows.walk.few and extension.takes(inputs) and inputs.shape[-1] > 1:  # of one channel XLA's loops are full, and faster
+    if windows.walk.few and extension.takes(inputs) and inputs.shape[-1] >= _MANY:
         window, stride, dilation = windows.walk
         geometry = Geometry(inputs.shape[1:-1], window, stride, tuple(windows.pads), (1,) * len(window), dilation)
         return _maximum_by_operations(jnp.asarray(inputs), geometry)
