@@ -16,7 +16,6 @@ from cnn_jax.ops.padding import Padding, PerAxis
 from cnn_jax.ops.window_maximum import window_maximum, window_maximum_gradient
 from cnn_jax.ops.windows import Walk, in_whole_strides, padded, sliding_windows, spread_at, tap_at
 
-
 _MANY = 3  # channels, from which on the extension is faster than XLA, most of whose vectors are then empty
 
 
