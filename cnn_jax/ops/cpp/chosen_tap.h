@@ -83,8 +83,8 @@ inline void maximum(const Taps& taps, const float* x, typename Lanes<L>::Floats 
   });
 }
 
-// Adds to each tap's place what the tap gets, or puts it there. Of a window that sees nothing but -inf the first tap is chosen, in the padding
-// as well, where what it gets is lost.
+// Adds to each tap's place what the tap gets, or puts it there. Of a window that sees nothing but -inf the first tap is chosen, in the
+// padding as well, where what it gets is lost. Of the first vector `done` channels have had theirs.
 template <int L, int V, bool Adds, typename Taps>
 inline void gradient(const Taps& taps, const float* x, const float* g, float* out, int64_t done) {
   using Floats = typename Lanes<L>::Floats;

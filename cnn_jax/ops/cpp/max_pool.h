@@ -1,5 +1,5 @@
-// Max pooling, and its gradient, which goes to the first tap of each window that sees the maximum. Which that is is not kept but found anew:
-// it would be bytes, which would have to be written, read and widened, and the inputs are at hand.
+// Max pooling, and its gradient, which goes to the first tap of each window that sees the maximum. Which tap that is is not kept but found
+// anew: it would be bytes, which would have to be written, read and widened, and the inputs are at hand.
 #pragma once
 
 #include "chosen_tap.h"
@@ -100,6 +100,13 @@ class MaxPool {
     return copy;
   }
 
+  // Asks memory for all of it at once, or for what the nearer caches hold: rows of few channels are too short for the processor to foresee.
+  template <int Written>
+  static void announce(const float* at, int64_t size) {
+    const int64_t line = 16, most = 1 << 14;
+    for (int64_t i = 0; i < std::min(size, most); i += line) __builtin_prefetch(at + i, Written, 3);
+  }
+
   // What positions see that are in these runs, counted from where the first tap of each looks.
   Looks looks(const Run& planes, const Run& rows, const Run& across) const {
     Looks found;
@@ -138,6 +145,10 @@ class MaxPool {
     const float* g = readable(cotangent, i, pixels(g_.out), right);
     out += i * size * c_in;
     float* const to = few_ ? room.of(size * L) : out;
+    if (few_) {
+      announce<0>(x, size * c_in);
+      announce<1>(out, size * c_in);
+    }
     std::vector<int64_t> ready(g_.in[0], tiled_ ? g_.in[1] : 0);  // rows of a plane that were set to zero, when they are first needed
     const auto prepare = [&](int64_t plane, int64_t rows) {
       if (ready[plane] >= rows) return;
