@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -69,6 +70,29 @@ def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     os.environ["TFDS_DATA_DIR"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def built_extension(tmp_path_factory):
+    """The optional kernels, built once for all files that test them."""
+    from cnn_jax import build_extension  # not before shapes are checked
+
+    if not any(map(shutil.which, build_extension.COMPILERS)):
+        pytest.skip("there is no C++ compiler")
+    return build_extension.build(tmp_path_factory.mktemp("cache") / "extension" / "kernels.so")
+
+
+@pytest.fixture(scope="module")
+def loaded(built_extension):
+    """The library, used for as long as a file's tests run."""
+    from cnn_jax.ops import extension
+
+    assert not extension._loaded
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(extension.SWITCH, raising=False)
+        assert extension.load(built_extension) == "loaded"
+        yield
+    extension._loaded.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,18 +17,6 @@ from tests.geometries import all_three, arrays, assert_alike, geometries
 needs_compiler = pytest.mark.skipif(not any(map(shutil.which, build_extension.COMPILERS)), reason="there is no C++ compiler")
 
 
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory):
-    """The library, built here and used for as long as this file's tests run."""
-    assert not extension._loaded
-    path = build_extension.build(tmp_path_factory.mktemp("cache") / "extension" / "kernels.so")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(extension.SWITCH, raising=False)
-        assert extension.load(path) == "loaded"
-        yield
-    extension._loaded.clear()
-
-
 def assert_equals_xla(geometry, batch, c_in, c_out):
     given = arrays(geometry, batch, c_in, c_out, np.float32)
     both = jax.jit(lambda *a: [all_three(module, geometry, *a) for module in (cpu_conv, native_conv)])
@@ -36,7 +24,6 @@ def assert_equals_xla(geometry, batch, c_in, c_out):
     assert_alike(*both(*given), 1e-5)
 
 
-@needs_compiler
 @pytest.mark.usefixtures("loaded")
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(geometries())
@@ -100,14 +87,12 @@ CASES = {
 }
 
 
-@needs_compiler
 @pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize("case", CASES)
 def test_vectors_blocks_and_what_is_left_of_them(case):
     assert_equals_xla(*CASES[case])
 
 
-@needs_compiler
 @pytest.mark.usefixtures("loaded")
 def test_other_types_and_split_programs_are_computed_without():
     x, _, g = arrays(SAME, 2, 4, 8, np.float32)

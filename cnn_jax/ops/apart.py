@@ -1,4 +1,4 @@
-"""Work that XLA's CPU compiler is to leave by itself."""
+"""Work that XLA's CPU compiler is to leave by itself, and whether it may be left so."""
 
 import functools
 from collections.abc import Callable
@@ -33,3 +33,22 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
             return called(*arguments)
 
     return outer
+
+
+def runs_whole(context) -> bool:
+    """Returns whether what is lowered runs on one device as it stands, not split by the compiler.
+
+    The compiler knows how to split its own operations only, not calls of what others wrote.
+
+    Args:
+      context: what a primitive's rule of lowering is given.
+
+    >>> from types import SimpleNamespace as Has
+    >>> runs_whole(Has(module_context=Has(axis_context=Has(num_devices=1))))
+    True
+    """
+    where = context.module_context.axis_context
+    if getattr(where, "num_devices", None) == 1:
+        return True
+    mesh = getattr(where, "mesh", None)
+    return mesh is not None and (mesh.size == 1 or set(mesh.axis_names) <= set(getattr(where, "manual_axes", ())))

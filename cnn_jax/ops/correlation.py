@@ -15,7 +15,7 @@ from jax.interpreters import ad, batching, mlir, xla
 from jaxtyping import Array, Float
 
 from cnn_jax.ops import cpu_conv, native_conv
-from cnn_jax.ops.apart import apart
+from cnn_jax.ops.apart import apart, runs_whole
 from cnn_jax.ops.native_conv import Geometry
 
 _correlation = Primitive("correlation")
@@ -51,7 +51,7 @@ def _define(primitive: Primitive, shape_of: Callable[..., tuple[int, ...]], name
     natively = mlir.lower_fun(getattr(native_conv, name), multiple_results=False)
 
     def on_cpu(context, a, b, *, geometry: Geometry):
-        whole = _runs_whole(context)
+        whole = runs_whole(context)
         chosen = partial(getattr(cpu_conv, name), geometry=geometry, whole=whole)
         return mlir.lower_fun(apart(chosen) if whole and name == "kernel_gradient" else chosen, multiple_results=False)(context, a, b)
 
@@ -59,15 +59,6 @@ def _define(primitive: Primitive, shape_of: Callable[..., tuple[int, ...]], name
     primitive.def_abstract_eval(lambda a, b, *, geometry: a.update(shape=shape_of(a, b, geometry=geometry)))
     mlir.register_lowering(primitive, natively)
     mlir.register_lowering(primitive, on_cpu, platform="cpu")
-
-
-def _runs_whole(context) -> bool:
-    """Whether what is lowered runs on one device as it stands, not split by the compiler: it knows how to split its own operations only."""
-    where = context.module_context.axis_context
-    if getattr(where, "num_devices", None) == 1:
-        return True
-    mesh = getattr(where, "mesh", None)
-    return mesh is not None and (mesh.size == 1 or set(mesh.axis_names) <= set(getattr(where, "manual_axes", ())))
 
 
 _define(_correlation, _output_shape, "correlation")

@@ -1,6 +1,6 @@
 """Kernels of our own for a CPU that neither XLA nor its oneDNN has: built on request (`make extension`), and never needed.
 
-`cpu_conv` calls them where they are loaded. Their source is in `cpp/`.
+`cpu_conv` and `max_pool` call them where they are loaded. Their source is in `cpp/`.
 """
 
 import ctypes
@@ -18,7 +18,15 @@ from cnn_jax.ops.native_conv import Geometry
 
 SOURCE = Path(__file__).parent / "cpp" / "extension.cc"  # what is compiled; it includes its neighbours
 SWITCH = "CNN_JAX_EXTENSION"  # an environment variable: 0 leaves the library unused
-NAMES = ("correlation", "kernel_gradient", "depthwise_correlation", "depthwise_kernel_gradient")  # of the library's functions
+# The library's functions.
+NAMES = (
+    "correlation",
+    "kernel_gradient",
+    "depthwise_correlation",
+    "depthwise_kernel_gradient",
+    "max_pool",
+    "max_pool_gradient",
+)
 
 _loaded: list[ctypes.CDLL] = []
 
@@ -79,7 +87,7 @@ def correlation(
     >>> if takes(jnp.ones(1)):  # only where it was built
     ...     y = correlation(jnp.arange(3.0).reshape(1, 3, 1), jnp.ones((2, 1, 1)), geometry)
     """
-    return _call("correlation", (len(inputs), *geometry.positions, kernel.shape[-1]), inputs, kernel, geometry, mirrored=False)
+    return _call("correlation", (len(inputs), *geometry.positions, kernel.shape[-1]), geometry, inputs, kernel, mirrored=False)
 
 
 def input_gradient(
@@ -94,7 +102,7 @@ def input_gradient(
     >>> if takes(jnp.ones(1)):  # only where it was built
     ...     x = input_gradient(jnp.ones((1, 2, 1)), jnp.ones((2, 1, 1)), geometry)
     """
-    return _call("correlation", (len(cotangent), *geometry.positions, kernel.shape[-2]), cotangent, kernel, geometry, mirrored=True)
+    return _call("correlation", (len(cotangent), *geometry.positions, kernel.shape[-2]), geometry, cotangent, kernel, mirrored=True)
 
 
 def kernel_gradient(
@@ -107,7 +115,7 @@ def kernel_gradient(
     ...     w = kernel_gradient(jnp.arange(3.0).reshape(1, 3, 1), jnp.ones((1, 2, 1)), geometry)
     """
     shape = (*geometry.window, inputs.shape[-1] // geometry.groups, cotangent.shape[-1])
-    return _call("kernel_gradient", shape, inputs, cotangent, geometry)
+    return _call("kernel_gradient", shape, geometry, inputs, cotangent)
 
 
 def depthwise_correlation(
@@ -119,7 +127,7 @@ def depthwise_correlation(
     >>> if takes(jnp.ones(1)):  # only where it was built
     ...     y = depthwise_correlation(jnp.ones((1, 3, 4)), jnp.ones((2, 1, 4)), geometry)
     """
-    return _call("depthwise_correlation", (len(inputs), *geometry.positions, inputs.shape[-1]), inputs, kernel, geometry)
+    return _call("depthwise_correlation", (len(inputs), *geometry.positions, inputs.shape[-1]), geometry, inputs, kernel)
 
 
 def depthwise_kernel_gradient(
@@ -131,10 +139,32 @@ def depthwise_kernel_gradient(
     >>> if takes(jnp.ones(1)):  # only where it was built
     ...     w = depthwise_kernel_gradient(jnp.ones((1, 3, 4)), jnp.ones((1, 2, 4)), geometry)
     """
-    return _call("depthwise_kernel_gradient", (*geometry.window, 1, inputs.shape[-1]), inputs, cotangent, geometry)
+    return _call("depthwise_kernel_gradient", (*geometry.window, 1, inputs.shape[-1]), geometry, inputs, cotangent)
 
 
-def _call(name: str, shape: tuple[int, ...], a: Array, b: Array, geometry: Geometry, **options: bool) -> Array:
+def max_pool(inputs: Float[Array, "b *space c"], geometry: Geometry) -> Float[Array, "b *positions c"]:
+    """Returns the maximum of each window. Padding never wins; NaN is handed on.
+
+    >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,))
+    >>> if takes(jnp.ones(1)):  # only where it was built
+    ...     y = max_pool(jnp.arange(3.0).reshape(1, 3, 1), geometry)
+    """
+    return _call("max_pool", (len(inputs), *geometry.positions, inputs.shape[-1]), geometry, inputs)
+
+
+def max_pool_gradient(
+    inputs: Float[Array, "b *space c"], cotangent: Float[Array, "b *positions c"], geometry: Geometry
+) -> Float[Array, "b *space c"]:
+    """Returns zeros, and each window's cotangent added where the first tap that sees its maximum looks.
+
+    >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,))
+    >>> if takes(jnp.ones(1)):  # only where it was built
+    ...     x = max_pool_gradient(jnp.arange(3.0).reshape(1, 3, 1), jnp.ones((1, 2, 1)), geometry)
+    """
+    return _call("max_pool_gradient", inputs.shape, geometry, inputs, cotangent)
+
+
+def _call(name: str, shape: tuple[int, ...], geometry: Geometry, *arrays: Array, **options: bool) -> Array:
     numbers = {
         "window": geometry.window,
         "stride": geometry.stride,
@@ -143,4 +173,4 @@ def _call(name: str, shape: tuple[int, ...], a: Array, b: Array, geometry: Geome
         "apart": geometry.input_dilation,
     }
     attributes = {key: np.array(value, np.int64) for key, value in numbers.items()} | {"groups": np.int64(geometry.groups)}
-    return jax.ffi.ffi_call(f"cnn_jax_{name}", jax.ShapeDtypeStruct(shape, a.dtype))(a, b, **attributes, **options)
+    return jax.ffi.ffi_call(f"cnn_jax_{name}", jax.ShapeDtypeStruct(shape, arrays[0].dtype))(*arrays, **attributes, **options)

@@ -1,17 +1,22 @@
 """The maximum over windows, with a gradient that is defined where values are equal, and fast."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Shaped
 
+from cnn_jax.ops import extension
 from cnn_jax.ops.apart import apart
+from cnn_jax.ops.chosen_tap import better, choose, count_type, lowest, piece, spread_choice
+from cnn_jax.ops.native_conv import Geometry
 from cnn_jax.ops.padding import Padding, PerAxis
-from cnn_jax.ops.windows import Walk, in_whole_strides, padded, sliding_windows, spread, spread_at, tap_at, taps_by_rows
+from cnn_jax.ops.window_maximum import window_maximum, window_maximum_gradient
+from cnn_jax.ops.windows import Walk, in_whole_strides, padded, sliding_windows, spread_at, tap_at
+
+_MANY = 3  # channels, from which on the extension is faster than XLA, most of whose vectors are then empty
 
 
 @jax.named_scope("max_pool")
@@ -48,8 +53,12 @@ def max_pool(
     [[5.0, 7.0], [13.0, 15.0]]
     """
     windows = sliding_windows(inputs, window, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+    if windows.walk.few and extension.takes(inputs) and inputs.shape[-1] >= _MANY:
+        window, stride, dilation = windows.walk
+        geometry = Geometry(inputs.shape[1:-1], window, stride, tuple(windows.pads), (1,) * len(window), dilation)
+        return _maximum_by_operations(jnp.asarray(inputs), geometry)
     pads = in_whole_strides(windows.pads, inputs.shape[1:-1], windows.walk) if windows.walk.few else windows.pads
-    inputs = padded(inputs, pads, _lowest(inputs.dtype))
+    inputs = padded(inputs, pads, lowest(inputs.dtype))
     if windows.walk.few:
         return _maximum(inputs, windows.walk, False)
     # The maximum of rows' maxima; its first place is the first one in row-major order, too.
@@ -65,12 +74,6 @@ def first_maximum(inputs: Shaped[Array, "*shape"], axis: int) -> Shaped[Array, "
     [0.0, 1.0, 0.0]
     """
     return _first_of_all(inputs, axis % inputs.ndim)
-
-
-def _lowest(dtype) -> float | int | bool:
-    if dtype == jnp.bool_:
-        return False
-    return -math.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -89,15 +92,19 @@ _first_of_all.defvjp(lambda inputs, axis: (_first_of_all(inputs, axis), inputs),
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _maximum(inputs: jax.Array, walk: Walk, looped: bool) -> jax.Array:
     """The maximum of each window; `looped` chooses how its gradient is computed, for walks along one axis only."""
+    return _reduced(inputs, walk)
+
+
+def _reduced(inputs: jax.Array, walk: Walk) -> jax.Array:
     window, stride, dilation = ((1, *field, 1) for field in walk)
-    lowest = np.array(_lowest(inputs.dtype), inputs.dtype)
-    return lax.reduce_window(inputs, lowest, lax.max, window, stride, "VALID", window_dilation=dilation)
+    start = np.array(lowest(inputs.dtype), inputs.dtype)
+    return lax.reduce_window(inputs, start, lax.max, window, stride, "VALID", window_dilation=dilation)
 
 
 def _maximum_forward(inputs: jax.Array, walk: Walk, looped: bool):
-    choose = functools.partial(_choose_in_a_loop if looped else _choose, walk=walk)
+    chosen = functools.partial(_choose_in_a_loop if looped else choose, walk=walk)
     # On a CPU, or what places the gradient would choose anew for each tap.
-    maximum, choice = lax.platform_dependent(inputs, cpu=choose if looped else apart(choose), default=choose)
+    maximum, choice = lax.platform_dependent(inputs, cpu=chosen if looped else apart(chosen), default=chosen)
     return maximum, (choice, inputs[:0])  # an empty array that knows the inputs' shape
 
 
@@ -109,35 +116,28 @@ def _maximum_backward(walk: Walk, looped: bool, residuals, cotangent: jax.Array)
 _maximum.defvjp(_maximum_forward, _maximum_backward)
 
 
-def _choose(inputs: jax.Array, walk: Walk) -> tuple[jax.Array, jax.Array]:
-    """The maximum of each window and the number of the first tap that sees it."""
-    first, *others = taps_by_rows(inputs, walk)
-    best = first, jnp.zeros(first.shape, _count_type(walk))
-    for tap, value in enumerate(others, 1):
-        best = _better(tap, value, best)
-    return best
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _maximum_by_operations(inputs: jax.Array, geometry: Geometry) -> jax.Array:
+    """The same of inputs that are not padded yet; what is kept for the gradient are these alone."""
+    walk = Walk(geometry.window, geometry.stride, geometry.dilation)
+    return _reduced(padded(inputs, in_whole_strides(geometry.pads, geometry.space, walk), lowest(inputs.dtype)), walk)
 
 
-def spread_choice(
-    choice: Int[Array, "b *places c"], values: Float[Array, "b *places c"], walk: Walk, space: tuple[int, ...]
-) -> Float[Array, "b *space c"]:
-    """Returns zeros, and each window's value added where its chosen tap has looked.
-
-    >>> spread_choice(jnp.array([1, 0]).reshape(1, 2, 1), jnp.ones((1, 2, 1)), Walk((2,), (1,), (1,)), (3,))[0, :, 0].tolist()
-    [0.0, 2.0, 0.0]
-    """
-    return spread([_piece(tap, choice, values) for tap in range(math.prod(walk.window))], walk, space)
+_maximum_by_operations.defvjp(
+    lambda inputs, geometry: (window_maximum(inputs, geometry), inputs),
+    lambda geometry, inputs, cotangent: (window_maximum_gradient(inputs, cotangent, geometry),),
+)
 
 
-# The same along one axis, in a loop: windows may be large, and XLA must not weave the work for two axes into one, in which what belongs to
-# one axis is computed anew for each tap of the other.
+# The maximum along one axis, in a loop: windows may be large, and XLA must not weave the work for two axes into one, in which what
+# belongs to one axis is computed anew for each tap of the other.
 
 
 def _choose_in_a_loop(inputs: jax.Array, walk: Walk) -> tuple[jax.Array, jax.Array]:
     axis = _only_axis(walk)
     first = tap_at(inputs, 0, walk, axis)
-    best = first, jnp.zeros(first.shape, _count_type(walk))
-    return lax.fori_loop(1, max(walk.window), lambda tap, best: _better(tap, tap_at(inputs, tap, walk, axis), best), best)
+    best = first, jnp.zeros(first.shape, count_type(walk))
+    return lax.fori_loop(1, max(walk.window), lambda tap, best: better(tap, tap_at(inputs, tap, walk, axis), best), best)
 
 
 def _spread_in_a_loop(choice: jax.Array, values: jax.Array, walk: Walk, space: tuple[int, ...]) -> jax.Array:
@@ -145,23 +145,9 @@ def _spread_in_a_loop(choice: jax.Array, values: jax.Array, walk: Walk, space: t
     total = jnp.zeros((values.shape[0], *space, values.shape[-1]), values.dtype)
 
     def add(tap, total):
-        return spread_at(total, _piece(tap, choice, values), tap, walk, axis)
+        return spread_at(total, piece(tap, choice, values), tap, walk, axis)
 
     return lax.fori_loop(0, max(walk.window), add, total)
-
-
-def _better(tap: int | jax.Array, value: jax.Array, best: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    maximum, choice = best
-    wins = (value > maximum) | (value != value)  # a NaN is handed on: nothing is greater
-    return jnp.where(wins, value, maximum), jnp.where(wins, jnp.asarray(tap, choice.dtype), choice)
-
-
-def _piece(tap: int | jax.Array, choice: jax.Array, values: jax.Array) -> jax.Array:
-    return jnp.where(choice == jnp.asarray(tap, choice.dtype), values, 0)
-
-
-def _count_type(walk: Walk):
-    return jnp.int8 if math.prod(walk.window) <= 127 else jnp.int32
 
 
 def _only_axis(walk: Walk) -> int:

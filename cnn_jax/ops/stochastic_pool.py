@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from cnn_jax.ops.max_pool import spread_choice
+from cnn_jax.ops.chosen_tap import spread_choice
 from cnn_jax.ops.padding import Padding, PerAxis
 from cnn_jax.ops.precision import as_floats, result_type, widened
 from cnn_jax.ops.random import example_keys

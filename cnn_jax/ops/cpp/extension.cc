@@ -1,9 +1,10 @@
-// What XLA calls: correlation and the gradient of its kernel on a CPU, in float32, channels last.
+// What XLA calls: correlation, max pooling and their gradients on a CPU, in float32, channels last.
 
 #include "depthwise.h"
 #include "grouped_correlation.h"
 #include "grouped_gradient.h"
 #include "kernel_gradient.h"
+#include "max_pool.h"
 #include "phases.h"
 #include "plane_gradient.h"
 #include "xla/ffi/api/ffi.h"
@@ -67,23 +68,40 @@ ffi::Error depthwise_kernel_gradient(ffi::ThreadPool pool, Floats x, Floats y, R
   return ffi::Error::Success();
 }
 
-auto bound() {
-  return ffi::Ffi::Bind()
-      .Ctx<ffi::ThreadPool>()
-      .Arg<Floats>()
-      .Arg<Floats>()
-      .Ret<Floats>()
-      .Attr<Numbers>("window")
-      .Attr<Numbers>("stride")
-      .Attr<Numbers>("before")
-      .Attr<Numbers>("dilation")
-      .Attr<Numbers>("apart")
-      .Attr<int64_t>("groups");
+ffi::Error max_pool(ffi::ThreadPool pool, Floats x, Result y, Numbers window, Numbers stride, Numbers before, Numbers dilation,
+                    Numbers apart, int64_t groups) {
+  const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart, groups);
+  by_lanes(g.c_in, [&](auto lanes) { MaxPool<lanes()>(g).maximum(x.typed_data(), y->typed_data(), pool); });
+  return ffi::Error::Success();
 }
+
+ffi::Error max_pool_gradient(ffi::ThreadPool pool, Floats x, Floats y, Result out, Numbers window, Numbers stride, Numbers before,
+                             Numbers dilation, Numbers apart, int64_t groups) {
+  const Geometry g = geometry(x.dimensions(), y.dimensions(), window, stride, before, dilation, apart, groups);
+  by_lanes(g.c_in, [&](auto lanes) { MaxPool<lanes()>(g).gradient(x.typed_data(), y.typed_data(), out->typed_data(), pool); });
+  return ffi::Error::Success();
+}
+
+template <typename Binding>
+auto windowed(Binding&& inputs) {
+  return std::move(inputs)
+      .template Ret<Floats>()
+      .template Attr<Numbers>("window")
+      .template Attr<Numbers>("stride")
+      .template Attr<Numbers>("before")
+      .template Attr<Numbers>("dilation")
+      .template Attr<Numbers>("apart")
+      .template Attr<int64_t>("groups");
+}
+
+auto of_one() { return windowed(ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>()); }
+auto of_two() { return windowed(ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Floats>().Arg<Floats>()); }
 
 }  // namespace
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_correlation, correlation, bound().Attr<bool>("mirrored"));
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_kernel_gradient, kernel_gradient, bound());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_correlation, depthwise_correlation, bound());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_kernel_gradient, depthwise_kernel_gradient, bound());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_correlation, correlation, of_two().Attr<bool>("mirrored"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_kernel_gradient, kernel_gradient, of_two());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_correlation, depthwise_correlation, of_two());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_kernel_gradient, depthwise_kernel_gradient, of_two());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_max_pool, max_pool, of_one());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_max_pool_gradient, max_pool_gradient, of_two());

@@ -1,0 +1,153 @@
+"""Max pooling by the optional kernels, against what XLA computes without them: values, gradients, derivatives of these."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from cnn_jax.ops import extension, window_maximum
+from cnn_jax.ops.max_pool import max_pool
+from cnn_jax.ops.native_conv import Geometry
+from cnn_jax.ops.windows import sliding_windows
+from tests.walked_windows import geometries, windows
+
+pytestmark = pytest.mark.usefixtures("loaded")
+
+CHANNELS = (1, 2, 4, 6, 8, 15, 16, 17, 64, 83)
+
+
+def geometry_of(x, window, **options) -> Geometry:
+    walk, _, pads = sliding_windows(jnp.asarray(x), window, **options)
+    return Geometry(x.shape[1:-1], walk.window, walk.stride, pads, (1,) * len(pads), walk.dilation)
+
+
+def draws(x_shape, geometry, least=-4):
+    """Whole numbers: equal ones everywhere, and sums that do not depend on their order; some NaN, some -inf."""
+    draw = np.random.default_rng(0)
+    x = draw.integers(least, 4, size=x_shape).astype(np.float32)
+    x[draw.random(x_shape) < 0.05] = np.nan
+    x[draw.random(x_shape) < 0.2] = -np.inf
+    return x, draw.integers(-9, 9, size=(x_shape[0], *geometry.positions, x_shape[-1])).astype(np.float32)
+
+
+def assert_equals_xla(x_shape, window, **options):
+    geometry = geometry_of(np.empty(x_shape, np.float32), window, **options)
+    x, g = draws(x_shape, geometry)
+
+    def ours(x, g):
+        return window_maximum.window_maximum(x, geometry), window_maximum.window_maximum_gradient(x, g, geometry)
+
+    def theirs(x, g):
+        by_xla = {"geometry": geometry, "choosing": window_maximum.choose}
+        return window_maximum._maximum_by_xla(x, **by_xla), window_maximum._gradient_by_xla(x, g, **by_xla)
+
+    ours = jax.jit(ours).lower(x, g)
+    assert ours.as_text().count("@cnn_jax_max_pool") == 2
+    for a, b in zip(ours.compile()(x, g), jax.jit(theirs)(x, g), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(geometries(dilated=True), st.sampled_from(CHANNELS), st.integers(1, 3))
+def test_the_kernels_equal_xlas(drawn, channels, batch):
+    if all(inside for _, inside, _ in windows(*drawn)):  # else dilated taps all miss the input, which is refused
+        space, window, stride, pads, dilation, ceil_mode = drawn
+        assert_equals_xla((batch, *space, channels), window, stride=stride, padding=pads, dilation=dilation, ceil_mode=ceil_mode)
+
+
+CASES = {
+    "apart, all seen": ((8, 6), 2, {}),
+    "apart, some not seen": ((7, 9), 2, {}),
+    "apart, with gaps": ((7, 11), 2, {"stride": 3}),
+    "apart, with gaps within": ((11, 8), 2, {"stride": 4, "dilation": 2}),
+    "overlapping, padded": ((7, 10), 3, {"stride": 2, "padding": 1}),
+    "overlapping along one axis": ((6, 9), (1, 3), {"stride": (1, 2)}),
+    "beyond the padding": ((8, 5), 3, {"stride": 2, "ceil_mode": True}),
+    "larger than the inputs": ((2, 3), 5, {"padding": 2}),
+    "1-D": ((23,), 3, {"stride": 1, "padding": "SAME"}),
+    "3-D": ((5, 4, 7), 3, {"stride": 2, "padding": 1}),
+    "3-D, apart": ((4, 6, 5), 2, {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("channels", [1, 6, 17, 83])
+def test_windows_and_channels(case, channels):
+    space, window, options = CASES[case]
+    assert_equals_xla((3, *space, channels), window, **options)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 6, 3), (1, 4, 6, 64)])
+def test_no_example_and_one(shape):
+    geometry = geometry_of(np.empty(shape, np.float32), 2)
+    x, g = map(jnp.asarray, draws(shape, geometry))
+    y, pull = jax.vjp(lambda x: max_pool(x, 2), x)
+    assert pull(g)[0].shape == shape
+    np.testing.assert_array_equal(y, max_pool(x, 2))
+
+
+def losses(x):
+    return (max_pool(x, 3, stride=2, padding=1) ** 3).sum()
+
+
+def stepped(x):
+    """In a loop, as many updates a dispatch are."""
+    return jax.lax.scan(lambda x, _: (x - 0.1 * jax.grad(losses)(x), losses(x)), x, length=3)
+
+
+DERIVATIVES = {
+    "vmap": jax.vmap(jax.grad(losses)),
+    "vmap of another axis": jax.vmap(jax.grad(losses), 3, 2),
+    "gradient of a gradient": jax.vmap(jax.grad(lambda x: (jax.grad(losses)(x) ** 2).sum())),
+    "the third": jax.grad(lambda x: (jax.grad(lambda x: (jax.grad(losses)(x[0]) ** 2).sum())(x) ** 2).sum()),
+    "Hessian": lambda x: jax.hessian(losses)(x[0, :, :5, :4]),
+    "Jacobian of a gradient, backwards": lambda x: jax.jacrev(jax.grad(losses))(x[0, :, :5, :4]),
+    "scan": lambda x: stepped(x[0]),
+    "recomputed": jax.grad(lambda x: jax.checkpoint(losses)(x[0])),
+}
+
+
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_derivatives_equal_those_without(name, monkeypatch):
+    x = np.random.default_rng(0).normal(size=(3, 2, 7, 5, 6)).astype(np.float32)
+    function = DERIVATIVES[name]
+    ours = jax.jit(lambda x: function(x)).lower(x)
+    assert "cnn_jax_max_pool" in ours.as_text()
+    ours = ours.compile()(x)
+    monkeypatch.setattr(extension, "takes", lambda *arrays: False)
+    theirs = jax.jit(lambda x: function(x))(x)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+
+
+def test_programs_split_over_devices_and_other_types_are_computed_without():
+    x = np.random.default_rng(0).normal(size=(4, 7, 6, 5)).astype(np.float32)
+    gradient = jax.jit(jax.value_and_grad(losses))
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,))
+    split = jax.device_put(x, NamedSharding(mesh, PartitionSpec("batch")))
+    assert "cnn_jax_" in gradient.lower(x).as_text()
+    assert "cnn_jax_" not in gradient.lower(split).as_text()
+    assert "cnn_jax_" not in gradient.lower(x.astype(jnp.bfloat16)).as_text()
+    for a, b in zip(gradient(split), gradient(x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_a_device_of_several_that_computes_its_share_alone_uses_them():
+    x = np.random.default_rng(0).normal(size=(4, 2, 7, 6, 5)).astype(np.float32)
+    np.testing.assert_array_equal(jax.pmap(jax.grad(losses))(x), jnp.stack([jax.grad(losses)(part) for part in x]))
+
+
+def test_without_a_gradient_it_is_xlas_maximum():
+    x = np.zeros((2, 6, 6, 8), np.float32)
+    assert "cnn_jax_" not in jax.jit(functools.partial(max_pool, window=2)).lower(x).as_text()
+    assert "reduce_window_max" in str(jax.make_jaxpr(functools.partial(max_pool, window=2))(x))
+
+
+def test_two_channels_are_left_to_xla():
+    x = np.zeros((2, 6, 6, 2), np.float32)
+    assert "cnn_jax_" not in jax.jit(jax.grad(losses)).lower(x).as_text()
