@@ -46,6 +46,7 @@ CASES = {
     "1-D": (Geometry((50,), (4,), (1,), ((3, 0),), (1,), (1,)), 2, 30, 10),
     "3-D": (Geometry((3, 5, 4), (3, 3, 2), (1, 2, 1), ((1, 1), (1, 1), (0, 1)), (1, 1, 1), (1, 1, 1)), 2, 18, 20),
     "many channels, by Winograd's products": (SAME._replace(space=(9, 11)), 3, 35, 70),
+    "very many channels": (SAME._replace(space=(9, 11)), 3, 259, 301),
     "many channels, padded by two and none": (SAME._replace(space=(7, 24), pads=((2, 1), (0, 2))), 3, 64, 33),
     "spread, by phases": (SAME._replace(input_dilation=(2, 3), pads=((1, 2), (2, 1))), 2, 20, 35),
     "spread, some phases of which see nothing": (Geometry((4, 5), (2, 1), (1, 1), ((1, 0), (2, 1)), (3, 2), (1, 1)), 2, 5, 18),

@@ -107,13 +107,12 @@ class Correlation {
         fresh_(runs_.size() == 1 && all_alike(g)),
         weights_(blocks(weights, g.c_in, g.c_out, columns_, pool)) {}
 
-  void compute(float* out, xla::ffi::ThreadPool& pool) const {
-    const int64_t rows = g_.n * g_.out[0] * g_.out[1], step = std::max<int64_t>(1, kPositions / g_.out[2]);
-    const int64_t parts = (rows + step - 1) / step, n = weights_.size(), splits = parts < 4 * num_threads(pool) ? n : 1;
-    share(pool, parts * splits, [&](int i) {
-      const int64_t row = i / splits * step;
-      some(row, std::min(row + step, rows), i % splits * n / splits, (i % splits + 1) * n / splits, out);
-    });
+  // Into how many parts so many threads share it.
+  int64_t parts(int64_t threads) const { return row_parts() * splits(threads); }
+
+  void compute(int64_t part, int64_t threads, float* out) const {
+    const int64_t n = weights_.size(), split = part % splits(threads), row = part / splits(threads) * step();
+    some(row, std::min(row + step(), rows()), split * n / splits(threads), (split + 1) * n / splits(threads), out);
   }
 
  private:
@@ -121,6 +120,11 @@ class Correlation {
   using Outputs = correlation_tiles::Outputs;
   using Features = correlation_tiles::Features;
   static constexpr int64_t kPositions = 512, kFeatures = 160;  // whose outputs, and whose weights, stay in the nearest caches
+
+  int64_t rows() const { return g_.n * g_.out[0] * g_.out[1]; }
+  int64_t step() const { return std::max<int64_t>(1, kPositions / g_.out[2]); }
+  int64_t row_parts() const { return (rows() + step() - 1) / step(); }
+  int64_t splits(int64_t threads) const { return row_parts() < 4 * threads ? weights_.size() : 1; }  // of the blocks of weights
 
   // Of these output rows the channels of these blocks of weights.
   void some(int64_t row, int64_t last_row, int64_t block, int64_t last_block, float* out) const {

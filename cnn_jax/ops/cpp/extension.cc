@@ -7,6 +7,7 @@
 #include "max_pool.h"
 #include "phases.h"
 #include "plane_gradient.h"
+#include "winograd_gradient.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -49,6 +50,8 @@ ffi::Error kernel_gradient(ffi::ThreadPool pool, Floats x, Floats y, Result w, N
     GroupedKernelGradient(g, x.typed_data(), y.typed_data()).compute(w->typed_data(), pool);
   else if (PlaneGradient::takes(g))
     PlaneGradient(g, x.typed_data(), y.typed_data()).compute(w->typed_data(), pool);
+  else if (winograd::pays(g))
+    WinogradGradient(g, x.typed_data(), y.typed_data(), pool).compute(w->typed_data());
   else
     KernelGradient(g, x.typed_data(), pool).compute(y.typed_data(), w->typed_data());
   return ffi::Error::Success();

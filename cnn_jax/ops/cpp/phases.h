@@ -104,7 +104,26 @@ class PhasedCorrelation {
   PhasedCorrelation(const Geometry& g, const float* inputs, const Kernel& kernel, float* out, xla::ffi::ThreadPool& pool)
       : g_(g), inputs_(inputs), kernel_(kernel), out_(out), pool_(pool) {}
 
-  void compute() const {
+  void compute() {
+    if (winograd::pays(g_)) return by_winograds_products();
+    add_phases();
+    // All parts of all of them at once: threads are woken once.
+    const int64_t threads = num_threads(pool_);
+    std::vector<std::pair<const Correlation*, int64_t>> parts;
+    for (const auto& phase : phases_)
+      for (int64_t i = 0; i < phase->parts(threads); ++i) parts.push_back({phase.get(), i});
+    share(pool_, parts.size(), [&](int i) { parts[i].first->compute(parts[i].second, threads, out_); });
+  }
+
+ private:
+  void by_winograds_products() const {
+    Weights weights{{}, kernel_.mirrored};
+    for (int64_t y = 0; y < 3; ++y)
+      for (int64_t x = 0; x < 3; ++x) weights.taps.push_back(kernel_.tap(g_, 0, y, x));
+    WinogradCorrelation(g_, inputs_, weights, pool_).compute(out_);
+  }
+
+  void add_phases() {
     if (g_.window[0] < g_.apart[0] || g_.window[1] < g_.apart[1] || g_.window[2] < g_.apart[2])  // some phases see nothing
       std::memset(out_, 0, g_.n * g_.out[0] * g_.out[1] * g_.out[2] * g_.c_out * 4);
     const int64_t at_once = outputs_at_once(g_);
@@ -122,8 +141,7 @@ class PhasedCorrelation {
       }
   }
 
- private:
-  void one_by_one(const Phase& z, const Phase& y, const Phase& x) const {
+  void one_by_one(const Phase& z, const Phase& y, const Phase& x) {
     Geometry part = g_;
     Places places{g_.c_out, {g_.out[0], g_.out[1], g_.out[2]}, {}, {}};
     take(z, 0, part, places), take(y, 1, part, places), take(x, 2, part, places);
@@ -131,13 +149,10 @@ class PhasedCorrelation {
     for (int64_t i = z.tap; i < g_.window[0]; i += g_.apart[0])
       for (int64_t j = y.tap; j < g_.window[1]; j += g_.apart[1])
         for (int64_t k = x.tap; k < g_.window[2]; k += g_.apart[2]) weights.taps.push_back(kernel_.tap(g_, i, j, k));
-    if (winograd::pays(g_))
-      WinogradCorrelation(g_, inputs_, weights, pool_).compute(out_);
-    else
-      Correlation(part, inputs_, weights, places, pool_).compute(out_, pool_);
+    phases_.push_back(std::make_unique<Correlation>(part, inputs_, weights, places, pool_));
   }
 
-  void side_by_side(const Phase& z, const Phase& y, const Side& side) const {
+  void side_by_side(const Phase& z, const Phase& y, const Side& side) {
     if (side.window == 0) return;
     Geometry part = g_;
     Places places{g_.c_out, {g_.out[0], g_.out[1], g_.out[2]}, {}, {}};
@@ -145,7 +160,7 @@ class PhasedCorrelation {
     take({side.first, side.outputs, side.blocks, 0, side.window, side.outputs * g_.stride[2] / g_.apart[2], side.before}, 2, part, places);
     part.dilation[2] = 1, part.c_out = side.outputs * g_.c_out;
     Scratch scratch;
-    Correlation(part, inputs_, beside(g_, kernel_, z, y, side, scratch), places, pool_).compute(out_, pool_);
+    phases_.push_back(std::make_unique<Correlation>(part, inputs_, beside(g_, kernel_, z, y, side, scratch), places, pool_));
   }
 
   const Geometry& g_;
@@ -153,6 +168,7 @@ class PhasedCorrelation {
   const Kernel kernel_;
   float* out_;
   xla::ffi::ThreadPool& pool_;
+  std::vector<std::unique_ptr<const Correlation>> phases_;
 };
 
 }  // namespace cnn_jax

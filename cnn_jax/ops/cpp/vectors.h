@@ -104,4 +104,11 @@ void share(xla::ffi::ThreadPool& pool, int n, const Work& work) {
   while (shared->done < n) std::this_thread::yield();
 }
 
+// The same, alone where all of it, so many floats, is done before another thread would have begun.
+template <typename Work>
+void share_where_long(xla::ffi::ThreadPool& pool, int n, int64_t floats, const Work& work) {
+  if (floats > 1 << 16) return share(pool, n, work);
+  for (int i = 0; i < n; ++i) work(i);
+}
+
 }  // namespace cnn_jax

@@ -37,11 +37,12 @@ inline std::vector<Block> blocks(const Weights& weights, int64_t c_in, int64_t c
     const int64_t kept = std::min<int64_t>(kWide, c_out - c);
     made.push_back({begin + taps * c_in * c, (kept + kLanes - 1) / kLanes * kLanes, kept});
   }
-  share(pool, taps * n, [&](int i) {
+  const auto copy = [&](int i) {
     const Block& block = made[i / taps];
     float* const at = const_cast<float*>(block.rows) + i % taps * c_in * block.width;
     copy_columns(weights.taps[i % taps], weights.transposed, c_in, c_out, i / taps * kWide, block.width, at);
-  });
+  };
+  share_where_long(pool, taps * n, taps * c_in * c_out, copy);
   return made;
 }
 

@@ -12,12 +12,13 @@ class WinogradCorrelation {
       : g_(g), inputs_(inputs), pool_(pool), blocks_(blocks(weights, g.c_in, g.c_out, plain_, pool)) {
     const int64_t sizes = blocks_.size() * kWide * g.c_in;
     float* const to = transformed_.of(sizes * winograd::kPlaces);
-    share(pool, blocks_.size() * winograd::kPlaces, [&](int i) {  // a sixteenth of the rows each, of all places
+    const auto transform_some = [&](int i) {  // a sixteenth of the rows each, of all places
       Block& block = blocks_[i / winograd::kPlaces];
       const int64_t part = i % winograd::kPlaces, size = g_.c_in * block.width, first = g_.c_in * part / winograd::kPlaces * block.width;
       float* const at = to + i / winograd::kPlaces * winograd::kPlaces * g_.c_in * kWide;
       for (int64_t k = first; k < g_.c_in * (part + 1) / winograd::kPlaces * block.width; k += kLanes) transform(block.rows + k, at + k, size);
-    });
+    };
+    share_where_long(pool, blocks_.size() * winograd::kPlaces, sizes * winograd::kPlaces, transform_some);
     for (size_t b = 0; b < blocks_.size(); ++b) blocks_[b].rows = to + b * winograd::kPlaces * g_.c_in * kWide;
   }
 
