@@ -1,9 +1,10 @@
 """How a CPU computes correlation and its gradients: by which of a few formulations, chosen by shape alone. The rule:
 
   correlation      depthwise, extension     its sums of taps
-                   a window, extension      its products of taps; spread inputs by phases, each written where it belongs
+                   a window, extension      its products of taps; 3×3 of many channels by Winograd's; spread inputs by phases, each written
+                                            where it belongs; of few output channels several positions at once
                    spread inputs            one correlation of the plain inputs for each phase of the output, put in between each other
-                   grouped, extension       its spread inputs, for 2 to 16 channels a group, as many out as in; if large, up to 4
+                   grouped, extension       its sums of taps, for 2 to 16 channels a group, as many out as in; if large, up to 4
                    large, oneDNN there      its convolution
                    1×1                      a matrix product, of every stride-th position
                    depthwise                the taps, weighed and added up
@@ -13,7 +14,7 @@
   kernel gradient  spread inputs            that with inputs and cotangent in each other's place
                    depthwise, extension     its sums
                    grouped, extension       its products of taps, group by group
-                   a window, extension      its products of taps; of few output channels, its sums over planes
+                   a window, extension      its products of taps; 3×3 of many channels by Winograd's; of few, its sums over planes
                    1×1                      a matrix product, oneDNN's where it is large and oneDNN is there
                    depthwise                a product and sum for each tap
                    grouped                  patches times matrix, group by group
@@ -66,7 +67,10 @@ def correlation(
         if _has_phases(geometry):
             return _by_phases(inputs, kernel, geometry, whole)
         return native_conv.correlation(inputs, kernel, geometry)
+    shape = (len(inputs), *geometry.positions, kernel.shape[-1])
     inputs, geometry = _cut(inputs, geometry)
+    if 0 in inputs.shape:  # no position sees any
+        return jnp.zeros(shape, inputs.dtype)
     calls = whole and _is_large(inputs, kernel.shape[-1], geometry)
     by_lanes = geometry.groups > 1 and inputs.shape[-1] == kernel.shape[-1] and inputs.shape[-1] % _LANES == 0
     if whole and by_lanes and kernel.shape[-2] in ((2, 4) if calls else (2, 4, 8, 16)) and extension.takes(inputs, kernel):
@@ -132,6 +136,8 @@ def kernel_gradient(
     inputs, geometry = _cut(inputs, geometry)
     c_in, c_out, groups = inputs.shape[-1], cotangent.shape[-1], geometry.groups
     shape = (*geometry.window, c_in // groups, c_out)
+    if 0 in inputs.shape:  # no position sees any
+        return jnp.zeros(shape, inputs.dtype)
     calls = whole and _is_large(inputs, c_out, geometry)
     depthwise = c_in == c_out == groups
     if whole and extension.takes(inputs, cotangent):
@@ -234,7 +240,7 @@ def _cut(inputs: Array, geometry: Geometry) -> tuple[Array, Geometry]:
         (p - 1) * s + span - before
         for p, s, span, (before, _) in zip(geometry.positions, geometry.stride, geometry.spans, geometry.pads, strict=True)
     ]
-    starts = [max(-before, 0) for before, _ in geometry.pads]
+    starts = [min(max(-before, 0), n) for n, (before, _) in zip(geometry.space, geometry.pads, strict=True)]
     limits = [max(min(end, n), start) for end, n, start in zip(ends, geometry.space, starts, strict=True)]
     pads = tuple((max(before, 0), max(end - n, 0)) for (before, _), end, n in zip(geometry.pads, ends, geometry.space, strict=True))
     inputs = lax.slice(inputs, (0, *starts, 0), (inputs.shape[0], *limits, inputs.shape[-1]))
