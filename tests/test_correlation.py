@@ -52,7 +52,15 @@ CASES = {
     "1-D": Geometry((19,), (5,), (1,), ((4, 0),), (1,), (1,)),
     "3-D": Geometry((5, 6, 4), (3, 3, 3), (1, 2, 2), ((1, 1), (1, 1), (1, 1)), (1, 1, 1), (1, 1, 1)),
     "few positions": Geometry((3, 3), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), (1, 1)),
+    "some see no inputs": Geometry((1,), (4,), (2,), ((9, 1),), (1,), (3,), 2),
 }
+
+
+@pytest.mark.usefixtures("float64")
+def test_windows_that_see_no_inputs():
+    geometry = CASES["some see no inputs"]
+    arguments = arrays(geometry, 2, 4, 6)
+    assert_alike(all_three(cpu_conv, geometry, *arguments), all_three(native_conv, geometry, *arguments), 1e-12)
 
 
 def num_products(geometry, batch, c_in, c_out):

@@ -162,8 +162,9 @@ def kernel_gradient(
 
 
 def _is_built_for(geometry: Geometry) -> bool:
-    """Whether the extension correlates so, where it is loaded: windows without groups; a 1×1 is a product, which others do as fast."""
-    return geometry.groups == 1 and math.prod(geometry.window) > 1 and 0 not in geometry.positions and _has_phases(geometry)
+    """Whether the extension correlates so, where it is loaded: without groups; a 1×1 of all positions is a product, which oneDNN has."""
+    several = max(*geometry.window, *geometry.stride, *geometry.input_dilation) > 1
+    return geometry.groups == 1 and several and 0 not in geometry.positions and _has_phases(geometry)
 
 
 def _has_phases(geometry: Geometry) -> bool:

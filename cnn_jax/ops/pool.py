@@ -192,6 +192,9 @@ def global_average_max_pool(inputs: Float[Array, "b *space c"]) -> Float[Array, 
 
 
 def _sums(inputs: jax.Array, walk: Walk) -> jax.Array:
+    b, *space, c = inputs.shape
+    if walk.window == tuple(space):  # a plain sum, which is twice as fast
+        return inputs.reshape(b, -1, c).sum(1).reshape(b, *(1,) * len(space), c)
     if walk.few:
         return sum(taps(inputs, walk))
     return lax.reduce_window(inputs, np.zeros((), inputs.dtype), lax.add, (1, *walk.window, 1), (1, *walk.stride, 1), "VALID")
