@@ -16,8 +16,8 @@ from benchmarks import nets, steps
 from benchmarks.sides import Side, Timing, Work
 from benchmarks.versus import chosen, compare
 
-# oneDNN's calls are not seen by XLA's count of operations, and are not made on several devices under jit.
-PLAIN = (("CNN_JAX_ONEDNN", "0"),)
+# Calls of oneDNN and of the extension are not seen by XLA's count of operations, and are not made on several devices under jit.
+PLAIN = (("CNN_JAX_ONEDNN", "0"), ("CNN_JAX_EXTENSION", "0"))
 SIDES = [Side("jit", "benchmarks.scaling:by_jit", PLAIN), Side("pmap", "benchmarks.scaling:by_pmap", PLAIN)]
 BATCH = 64  # of all devices where the work is fixed, of each where it grows
 NET = nets.NETS["digits' ResNet-8, 64 × 8²"]()._replace(shape=(32, 32, 3))
