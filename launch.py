@@ -2,28 +2,32 @@
 
   python launch.py                                         lists the experiments
   python launch.py --experiment=digits_resnet              trains, or continues, in runs/digits_resnet
-  python launch.py --experiment=digits_resnet --mode=describe
   python launch.py --mode=evaluate --workdir=runs/digits_resnet
   python launch.py --experiment=digits_resnet --set optimizer.learning_rate=0.05 --set model=resnet20
   python launch.py --mode=inspect --model=resnet50 --input=224x224x3
-  python launch.py --mode=kernels
-  python launch.py --mode=cache_data --experiment=imagenet_resnet50
+  python launch.py --mode=verify_resume --experiment=digits_resnet
+
+Exit codes: 0 done; 1 a mistake, named; 75 stopped early as asked, saved, the same command continues; 128 + n left at once at signal n.
 """
 
 import shlex
 import sys
+import time
 from pathlib import Path
 
 from absl import app, flags, logging
 
-from cnn_jax.errors import UserError, unknown
+from cnn_jax.errors import EXIT_STOPPED, Stopped, UserError, out_of_memory, unknown
 from cnn_jax.experiment import Experiment
 from experiments import DEFAULT, EXPERIMENTS
 
 # jax and all that stands on it are imported inside the modes: listing the experiments takes no second.
 
+_STARTED = time.monotonic()
+_OTHER_MODES = ("evaluate", "list", "describe", "inspect", "kernels", "cache_data", "verify_resume", "autopsy")
+
 _EXPERIMENT = flags.DEFINE_string("experiment", None, "The experiment's name; without arguments all are listed.")
-_MODE = flags.DEFINE_string("mode", None, "train (default), evaluate, list, describe, inspect, kernels or cache_data.")
+_MODE = flags.DEFINE_string("mode", None, f"train (default), {', '.join(_OTHER_MODES)}.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<experiment>. One that exists is continued.")
 _SET = flags.DEFINE_multi_string("set", [], "key=value, changes one setting of the experiment; may be repeated.")
 _PARALLEL = flags.DEFINE_string("parallel", "jit", "jit (over a mesh of devices) or pmap; the numbers are the same.")
@@ -37,54 +41,46 @@ _IMAGE = flags.DEFINE_string("image", None, "--mode=kernels: a bundled picture b
 _BORDER = flags.DEFINE_string("border", None, "--mode=kernels: zeros, reflect (default), replicate or circular.")
 _OUTPUT = flags.DEFINE_string("output", None, "--mode=inspect: a folder; --mode=kernels: a PNG file. Default in runs/.")
 _PROFILE = flags.DEFINE_bool("profile", False, "--mode=train or evaluate: write a trace of a few steps to <workdir>/profile.")
-_STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate; default the best.")
+_STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate, default the best; --mode=autopsy: the failed update, default the last.")
+_MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "--mode=train: after so many, save and end; the same command continues.")
 
 OURS = (
-    _EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _PROFILE, _STEP,
+    _EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _PROFILE, _STEP, _MAX_MINUTES,
     _MODEL, _INPUT, _LAYER, _IMAGE, _BORDER, _OUTPUT,
 )  # fmt: skip
 
 _RUN = ("experiment", "workdir", "set", "parallel", "num_devices", "seed", "tiny")
 # What each mode reads; any other flag is refused rather than ignored.
 _READ_BY = {
-    "train": (*_RUN, "profile"),
+    "train": (*_RUN, "profile", "max_minutes"),
     "describe": _RUN,
     "evaluate": (*_RUN, "step", "profile"),
     "inspect": ("experiment", "workdir", "set", "seed", "tiny", "step", "model", "input", "layer", "output"),
     "kernels": ("image", "border", "output"),
     "cache_data": ("experiment", "set", "tiny"),
+    "verify_resume": ("experiment", "set", "seed", "tiny", "parallel", "num_devices"),
+    "autopsy": ("workdir", "experiment", "set", "step"),
     "list": (),
 }
 
 
 def main(argv: list[str]) -> None:
-    """Runs, and turns a user's mistake into a message and an exit code: 1, or 130 after Ctrl-C."""
+    """Runs, and turns a user's mistake into a message and an exit code."""
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)  # jax, orbax and tfds tell absl about each file otherwise
     try:
         run(argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except MemoryError as error:
-        _out_of_memory(error)
-    except RuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except (UserError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        _out_of_memory(error)
+        print(f"error: {error if isinstance(error, UserError) else out_of_memory(error)}", file=sys.stderr)
+        sys.exit(1)
+    except Stopped as stopped:
+        print(stopped, flush=True)
+        sys.exit(EXIT_STOPPED)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from what was saved", file=sys.stderr)
         sys.exit(130)
-
-
-def _out_of_memory(error: Exception) -> None:
-    first = str(error).strip().splitlines()[0][:200] if str(error) else "no memory left"
-    print(
-        f"error: Out of memory ({first}). Lower batch_size or eval_batch_size, split batches with --set accumulate_steps=4, or choose a "
-        f"smaller model. What was saved is intact.",
-        file=sys.stderr,
-    )
-    sys.exit(1)
 
 
 def run(argv: list[str]) -> None:
@@ -112,6 +108,8 @@ def run(argv: list[str]) -> None:
     for flag in (_WORKDIR, _INPUT, _LAYER, _IMAGE, _OUTPUT):
         if flag.value is not None and not flag.value.strip():
             raise UserError(f"--{flag.name}= is empty. Give it a value, or leave it out. {flags.FLAGS[flag.name].help}")
+    if _MAX_MINUTES.value is not None and not _MAX_MINUTES.value > 0:
+        raise UserError(f"--max_minutes={_MAX_MINUTES.value} must be positive. Leave the flag out to train to the end.")
     if _NUM_DEVICES.value is not None and _NUM_DEVICES.value < 1:
         raise UserError(f"--num_devices={_NUM_DEVICES.value} must be at least 1. Leave the flag out to use all devices.")
     MODES[mode]()
@@ -144,13 +142,14 @@ def train() -> None:
     from jax import default_backend
 
     from cnn_jax.report import say
-    from cnn_jax.train import changes, verdict
     from cnn_jax.train import train as train_experiment
+    from cnn_jax.verdict import changes, verdict
 
     experiment, registered = _chosen()
     workdir = Path(_WORKDIR.value or f"runs/{experiment.name}{'_tiny' if _TINY.value else ''}")
     how = {"mode": _PARALLEL.value, "num_devices": _NUM_DEVICES.value, "profile": _PROFILE.value}
-    figures = train_experiment(experiment, workdir, **how)
+    deadline = None if _MAX_MINUTES.value is None else _STARTED + 60 * _MAX_MINUTES.value
+    figures = train_experiment(experiment, workdir, **how, deadline=deadline)
     say(verdict(experiment, figures, changes(registered, experiment, platform=default_backend())))
     say(f"next: python launch.py --mode=evaluate --workdir={shlex.quote(str(workdir))}")
 
@@ -207,31 +206,39 @@ def cache_data() -> None:
     say(f"next: {_command()}")
 
 
+def verify_resume() -> None:
+    """Kills short runs of an experiment, and compares what continues with a run in one go."""
+    from cnn_jax import verify_resume
+
+    verify_resume.verify_resume(_chosen()[0], mode=_PARALLEL.value, num_devices=_NUM_DEVICES.value)
+
+
+def autopsy() -> None:
+    """Looks again at an update that made a run end, since it was not finite."""
+    from cnn_jax.autopsy import examine_again, findings_table
+    from cnn_jax.build import build
+    from cnn_jax.report import console
+
+    if _WORKDIR.value is None:
+        raise UserError("--mode=autopsy needs --workdir=FOLDER, the folder of the run that ended.")
+    workdir = Path(_WORKDIR.value)
+    console().print(findings_table(examine_again(workdir, build(_of_workdir(workdir)), step=_STEP.value)))
+
+
 MODES = {
     "train": train, "evaluate": evaluate, "list": list_experiments, "describe": describe, "inspect": inspect, "kernels": kernels,
-    "cache_data": cache_data,
+    "cache_data": cache_data, "verify_resume": verify_resume, "autopsy": autopsy,
 }  # fmt: skip
 
 
 def _model_chosen() -> tuple[Experiment, None]:
     """A bare model as an experiment on made-up data of --input's shape, so that --set model.option=value works as elsewhere."""
     from cnn_jax.inspection import bare_model
-    from cnn_jax.registry import MODELS
 
-    for flag in (_EXPERIMENT, _WORKDIR):
-        if flag.value is not None:
-            raise UserError(f"--model={_MODEL.value} and --{flag.name}={flag.value} name two networks. Leave one out.")
-    for flag in (_STEP, _SEED, _TINY):
-        if flags.FLAGS[flag.name].present:
-            raise UserError(f"--{flag.name} means nothing for a bare --model; it belongs to an experiment or a run.")
-    if _MODEL.value not in MODELS:
-        raise unknown("--model", _MODEL.value, MODELS)
-    for assignment in _SET.value:
-        if assignment.partition("=")[0].strip() in ("model", "dataset", "dataset.shape", "dataset.train_shape"):
-            raise UserError(
-                f"--set {assignment} contradicts --model={_MODEL.value}, which names the network, its images being of --input's shape. "
-                f"Write --model=NAME --input=224x224x3 --set model.option=value, or leave --model out for an experiment's."
-            )
+    for flag in (f for f in (_EXPERIMENT, _WORKDIR) if f.value is not None):
+        raise UserError(f"--model={_MODEL.value} and --{flag.name}={flag.value} name two networks. Leave one out.")
+    for flag in (f for f in (_STEP, _SEED, _TINY) if flags.FLAGS[f.name].present):
+        raise UserError(f"--{flag.name} means nothing for a bare --model; it belongs to an experiment or a run.")
     return bare_model(_MODEL.value, _INPUT.value or "224x224x3", _SET.value), None
 
 
@@ -253,15 +260,11 @@ def _run_or_experiment():
 def _of_workdir(workdir: Path) -> Experiment:
     """The experiment whose run lies there, with --set applied."""
     from cnn_jax.override import override_all
-    from cnn_jax.workdir import read_experiment
+    from cnn_jax.workdir import experiment_of
 
     if _TINY.value or _SEED.value is not None:
         raise UserError(f"--tiny and --seed belong to training; --mode={_MODE.value} takes the experiment from its workdir.")
-    experiment = read_experiment(workdir)
-    if experiment is None and not workdir.is_dir():
-        raise UserError(f"There is no folder {workdir}. Train first, or name the folder of a run with --workdir.")
-    if experiment is None:
-        raise UserError(f"{workdir} is not the folder of a run: it holds no experiment.json. Name one that --mode=train has made.")
+    experiment = experiment_of(workdir)
     if _EXPERIMENT.value not in (None, experiment.name):
         raise UserError(f"{workdir} is a run of {experiment.name}, not of {_EXPERIMENT.value}. Leave --experiment out.")
     return override_all(experiment, _SET.value)
@@ -288,8 +291,7 @@ def _command() -> str:
     words = ["python", "launch.py", f"--experiment={_EXPERIMENT.value or DEFAULT}"]
     words += ["--tiny"] if _TINY.value else []
     words += [word for assignment in _SET.value for word in ("--set", assignment)]
-    for flag in (_WORKDIR, _SEED, _NUM_DEVICES):
-        words += [] if flag.value is None else [f"--{flag.name}={flag.value}"]
+    words += [f"--{flag.name}={flag.value}" for flag in (_WORKDIR, _SEED, _NUM_DEVICES) if flag.value is not None]
     words += [] if _PARALLEL.value == "jit" else [f"--parallel={_PARALLEL.value}"]
     return shlex.join(words)
 

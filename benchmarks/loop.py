@@ -69,8 +69,8 @@ def ours(case: Case):
     from cnn_jax.check import resolve
     from cnn_jax.data.feed import Indexed, chunks, resident, stacked, taken
     from cnn_jax.data.pipeline import train_batches
+    from cnn_jax.dispatch import make_steps
     from cnn_jax.parallel import make_parallel
-    from cnn_jax.step import make_steps
     from cnn_jax.train import make_step
 
     parallel, built = make_parallel("jit", 1), build(resolve(_experiment(case)))

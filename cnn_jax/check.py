@@ -13,8 +13,9 @@ from cnn_jax.registry import BY_FIELD, LOSSES
 
 _AT_LEAST_ONE = (
     *("batch_size", "eval_batch_size", "num_steps", "log_every", "eval_every"),
-    *("accumulate_steps", "steps_per_dispatch", "embedding_size"),
+    *("accumulate_steps", "steps_per_dispatch", "embedding_size", "keep_best", "max_skipped"),
 )
+_OR_NONE = ("save_every", "keep_every")
 
 
 def resolve(experiment: Experiment) -> Experiment:
@@ -84,7 +85,7 @@ def check(experiment: Experiment) -> None:
                 _check_spec(spec, field.name)
         elif field.name not in ("name", "about") and not fits(value, hints[field.name]):
             raise wrong_type(field.name, value, hints[field.name])
-    for name in (*_AT_LEAST_ONE, *(["save_every"] if experiment.save_every is not None else [])):
+    for name in (*_AT_LEAST_ONE, *(name for name in _OR_NONE if getattr(experiment, name) is not None)):
         if getattr(experiment, name) < 1:
             raise UserError(f"{name}={getattr(experiment, name)} must be at least 1.")
     if experiment.batch_size % experiment.accumulate_steps:

@@ -1,18 +1,29 @@
-"""Saved states, by number of completed updates: the best and the last are kept. The only importer of orbax."""
+"""Saved states, by number of completed updates. Each is checked before it is used.
+
+A checkpoint is the folder `<step>`: `state/`, written by orbax, and `manifest.json`, which says what belongs to it. It is written under
+another name and renamed when all of it is on the disk: a folder of that name is whole, or was damaged later.
+"""
 
 import contextlib
-import logging
+import itertools
 import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
 
-from cnn_jax.errors import UserError
+from cnn_jax.errors import UserError, shortened
+from cnn_jax.files import finite
+from cnn_jax.manifest import Damaged, check_files, read_manifest, synchronise, write_manifest
 from cnn_jax.state import TrainState
-from cnn_jax.types import PyTree
+from cnn_jax.state_files import in_short, on_the_host, read_state, write_state
+from cnn_jax.tree_difference import name_of
 
 
 class Checkpoints:
@@ -21,49 +32,96 @@ class Checkpoints:
     Args:
       folder: where they lie, one sub-folder a step. It is created at the first save, not before.
       best_by: the metric that picks the best; "loss" is better when lower, any other when higher.
+      keep_best: how many of the best are kept, beside the last.
+      keep_every: those of multiples of so many updates are kept as well.
+      identity: settings that a state is of; a checkpoint of others is another run's, and not used.
       read_only: saves nothing and tidies nothing up: another process may be training here.
     """
 
-    def __init__(self, folder: Path, *, best_by: str, read_only: bool = False):
-        self.folder, self.best_by = folder.absolute(), best_by  # orbax loses checkpoints under a relative path
-        self.read_only = read_only
-        self._manager: ocp.CheckpointManager | None = None
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        best_by: str,
+        keep_best: int = 1,
+        keep_every: int | None = None,
+        identity: dict[str, Any] | None = None,
+        read_only: bool = False,
+    ):
+        self.folder, self.best_by, self.read_only = folder.absolute(), best_by, read_only  # orbax loses those under a relative path
+        self.keep_best, self.keep_every, self.identity = keep_best, keep_every, identity
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="saving")
+        self._saving: Future | None = None
+        self._failed: list[str] = []
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    @property
-    def manager(self) -> ocp.CheckpointManager:
-        if self._manager is None:
-            logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every file otherwise
-            best = policies.BestN(get_metric_fn=self._goodness, n=1, keep_checkpoints_without_metrics=False)
-            options = ocp.CheckpointManagerOptions(
-                best_fn=self._goodness,
-                preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(1), best]),
-                cleanup_tmp_directories=not self.read_only,  # what a killed run left half written
-                read_only=self.read_only,
-            )
-            self._manager = ocp.CheckpointManager(
-                self.folder, options=options, item_handlers=ocp.StandardCheckpointHandler()
-            )
-        return self._manager
+    def __exit__(self, kind: type | None, *_) -> None:
+        if kind is None:
+            self.close()
+        self._thread.shutdown()
 
     def steps(self) -> list[int]:
-        """Returns the steps that are there, lowest first.
+        """Returns the steps that are there, lowest first, whether they are as they were written or not.
 
         Raises:
-          UserError: the folder cannot be read, or what it says of its checkpoints is damaged.
+          UserError: the folder cannot be read.
         """
         try:
-            return sorted(self.manager.all_steps()) if self.folder.is_dir() else []
-        except (OSError, ValueError) as error:
+            return sorted(int(name) for name in os.listdir(self.folder) if re.fullmatch(r"0|[1-9][0-9]{0,9}", name))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
             raise UserError(
-                f"The checkpoints in {self.folder} cannot be read: {_first_line(error)}. Make the folder readable, or move the "
-                f"damaged one away, or use another --workdir."
+                f"The checkpoints in {self.folder} cannot be read: {error.strerror}. Make the folder readable, or use another --workdir."
             ) from error
+
+    def fault(self, step: int) -> str | None:
+        """Returns what is wrong with a checkpoint; None if it is as it was written, and this run's. Reads all of it."""
+        try:
+            record = check_files(self.folder / str(step))
+        except Damaged as damaged:
+            return str(damaged)
+        if record.get("step") != step:
+            return f"it is of step {shortened(record.get('step'))}"
+        theirs = record.get("identity")
+        for name, ours in (self.identity or {}).items():
+            if isinstance(theirs, dict) and theirs.get(name, ours) != ours:
+                return f"it is another run's: {name} is {shortened(theirs[name])} there, and {shortened(ours)} here"
+        return None
+
+    def last_good(self, say: Callable[[str], None] = print) -> int | None:
+        """Returns the last step that can be used, and says which cannot; None where there is none at all.
+
+        Raises:
+          UserError: there are checkpoints, and none can be used.
+        """
+        damaged = []
+        for step in reversed(self.steps()):
+            fault = self.fault(step)
+            if fault is None:
+                for line in damaged:
+                    say(f"WARNING: {line}")
+                if damaged:
+                    say(f"WARNING: continuing from step {step}, the newest checkpoint that is good")
+                return step
+            damaged.append(f"the checkpoint of step {step} in {self.folder} cannot be used: {fault}")
+        if damaged:
+            lines = "\n".join(f"  {line}" for line in damaged)
+            raise UserError(
+                f"No checkpoint in {self.folder} can be used:\n{lines}\n"
+                f"Bring one back, or move the folder away to start anew, or use another --workdir."
+            )
+        return None
+
+    def damaged(self) -> Iterator[tuple[int, str]]:
+        """Returns (step, what is wrong) of checkpoints whose manifests are damaged: among them the best might have been."""
+        for step in self.steps():
+            try:
+                self.record(step)
+            except Damaged as damaged:
+                yield step, str(damaged)
 
     def last_step(self) -> int | None:
         """Returns the last step that was saved."""
@@ -71,23 +129,46 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """Returns the saved step with the best test figure; None where none was measured."""
-        return self.manager.best_step() if self.steps() else None
+        return next(iter(self._best()), None)
 
-    def save(self, state: TrainState, metrics: dict[str, float] | None) -> None:
-        """Starts saving the state under its step. `metrics` are the test figures at that step, if measured.
+    def record(self, step: int) -> dict[str, Any]:
+        """Returns what was saved beside the state: "metrics", None if not measured, and "window".
 
         Raises:
-          UserError: this save, or the one before it in the background, failed; what was saved earlier is intact.
+          Damaged: it is not as it was written.
+        """
+        return read_manifest(self.folder / str(step))
+
+    def save(
+        self, state: TrainState, metrics: dict[str, float] | None, window: dict[str, Any] | None = None, *, must_be_finite: bool = True
+    ) -> None:
+        """Starts saving the state under its step, as soon as the save before is done. What fails is told by `problems`.
+
+        Args:
+          metrics: the test figures at that step, None if they are not measured yet; saved again with them, only they are written.
+          window: of `Window.saved`.
+          must_be_finite: whether a state that is not is refused: nothing could continue from it.
         """
         step = int(state.step)
         if metrics is not None:
             metrics = {k: v for k, v in metrics.items() if isinstance(v, float)}
-        try:
-            self.manager.check_for_errors()
-            if not self.manager.save(step, args=ocp.args.StandardSave(_first_copies(state)), metrics=metrics):
-                raise OSError("orbax declined to save")
-        except (OSError, ValueError) as error:
-            raise self._save_error(step, error) from error
+        record = {"step": step, "metrics": finite(metrics), "window": window, "identity": self.identity}
+        whole = on_the_host(state)
+        self.wait()
+        self._saving = self._thread.submit(self._write, step, whole, record, must_be_finite)
+
+    def wait(self) -> None:
+        """Returns when no save is under way."""
+        if self._saving is not None:
+            self._note(self._saving)
+            self._saving = None
+
+    def problems(self) -> list[str]:
+        """Returns what has gone wrong with saves since the last call, as far as it is known. What was saved before is intact."""
+        if self._saving is not None and self._saving.done():
+            self.wait()
+        problems, self._failed = self._failed, []
+        return problems
 
     def close(self) -> None:
         """Waits until all is written.
@@ -95,105 +176,96 @@ class Checkpoints:
         Raises:
           UserError: the last save failed.
         """
-        if self._manager is None:
-            return
-        try:
-            self._manager.wait_until_finished()
-        except (OSError, ValueError) as error:
-            raise self._save_error(None, error) from error
-        finally:
-            manager, self._manager = self._manager, None
-            with contextlib.suppress(OSError, ValueError):
-                manager.close()
+        self.wait()
+        problems = self.problems()
+        if problems:
+            raise UserError(f"{problems[-1]} Make room, or make the folder writable, and start again with the same --workdir.")
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """Returns the state saved at `step`, placed on devices as `like` is; of that, shapes are enough.
 
         Raises:
-          UserError: there is no such step, its files cannot be read, or it is another model's; says how they differ.
+          UserError: there is no such step, it is damaged, or it is another model's; says how they differ.
         """
         if step not in self.steps():
             there = ", ".join(map(str, self.steps())) or "none"
             raise UserError(f"No checkpoint of step {step} in {self.folder}. There are: {there}.")
+        if (fault := self.fault(step)) is not None:
+            raise self._unusable(step, fault)
         try:
-            saved = _shapes(self.manager.item_metadata(step).tree)
-        except Exception as error:  # orbax raises a dozen kinds here; each means the same to the user
-            raise self._read_error(step, error) from error
-        difference = tree_difference(saved, _shapes(_raw_keys(like)))
-        if difference:
+            found = read_state(self.folder / str(step) / "state", like)
+        except ValueError as error:
+            raise self._unusable(step, in_short(error)) from error
+        if isinstance(found, str):
             raise UserError(
-                f"The checkpoint of step {step} in {self.folder} is of another model or optimizer:\n{difference}\n"
+                f"The checkpoint of step {step} in {self.folder} is of another model or optimizer:\n{found}\n"
                 f"Set the same model and optimizer as the run in this workdir, or use another --workdir."
             )
-        try:
-            target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-            return self.manager.restore(step, args=ocp.args.StandardRestore(target))
-        except Exception as error:  # as above
-            raise self._read_error(step, error) from error
+        return found
 
-    def _goodness(self, metrics: dict[str, float]) -> float:
-        value = metrics.get(self.best_by, math.nan)
-        if math.isnan(value):
-            return -math.inf
-        return -value if self.best_by == "loss" else value
+    def _write(self, step: int, whole: TrainState, record: dict[str, Any], must_be_finite: bool) -> None:
+        final, partial = self.folder / str(step), self.folder / f".{step}.partial"
+        if not self.folder.parent.is_dir():
+            raise FileNotFoundError(2, f"{self.folder.parent} is gone")
+        if final.exists() and self.fault(step) is None:
+            write_manifest(final, {**record, "metrics": record["metrics"] or read_manifest(final)["metrics"]})
+            return
+        for path, leaf in jax.tree_util.tree_leaves_with_path((whole.params, whole.batch_stats)) if must_be_finite else ():
+            if not np.isfinite(leaf).all():
+                raise ValueError(f"{name_of(path[1:])} is not finite, and nothing could continue from it")
+        self._tidy_up()
+        partial.mkdir(parents=True)
+        write_state(partial / "state", whole)
+        write_manifest(partial, record)
+        if final.exists():  # damaged: kept, under another name
+            os.replace(final, _unused(self.folder / f"damaged-{step}"))
+        os.replace(partial, final)
+        synchronise(self.folder)
+        self._prune()
 
-    def _save_error(self, step: int | None, error: Exception) -> UserError:
-        which = f"of step {step} " if step is not None else ""
-        return UserError(
-            f"A checkpoint {which}could not be written to {self.folder}: {error}. What was saved before is intact. Make room, "
-            f"or make the folder writable, and start again with the same --workdir: the run continues."
-        )
+    def _tidy_up(self) -> None:
+        """Deletes what a run that was killed left half written, or half deleted."""
+        if self.folder.is_dir():
+            for name in os.listdir(self.folder):
+                if re.fullmatch(r"\.[0-9]+\.(partial|removed)", name):
+                    shutil.rmtree(self.folder / name)
 
-    def _read_error(self, step: int, error: Exception) -> UserError:
+    def _prune(self) -> None:
+        """Deletes all but the last, the best, and those to be kept anyway. The last has just been written: it is good."""
+        steps = self.steps()
+        kept = {steps[-1], *self._best()[: self.keep_best]}
+        kept |= {step for step in steps if self.keep_every and step % self.keep_every == 0}
+        for step in steps:
+            if step not in kept:
+                # Renamed first: what is killed half way must not look like a damaged checkpoint.
+                removed = self.folder / f".{step}.removed"
+                os.replace(self.folder / str(step), removed)
+                shutil.rmtree(removed)
+
+    def _best(self) -> list[int]:
+        """The steps whose test figure is known, the best first; of equal ones the later."""
+        figures = []
+        for step in self.steps():
+            with contextlib.suppress(Damaged):
+                value = (self.record(step).get("metrics") or {}).get(self.best_by)
+                if isinstance(value, float) and not math.isnan(value):
+                    figures.append((-value if self.best_by == "loss" else value, step))
+        return [step for _, step in sorted(figures, reverse=True)]
+
+    def _note(self, saving: Future) -> None:
+        error = saving.exception()  # waits
+        if error is not None:
+            self._failed.append(
+                f"A checkpoint could not be written to {self.folder}: {in_short(error)}. What was saved before is intact."
+            )
+
+    def _unusable(self, step: int, fault: str) -> UserError:
         others = [s for s in self.steps() if s != step]
-        way_out = f"Use --step={others[-1]} to evaluate another" if others else "No other checkpoint is there"
-        return UserError(
-            f"The checkpoint of step {step} in {self.folder} cannot be read (damaged, or not this program's): "
-            f"{_first_line(error)}. {way_out}; to continue training, move {self.folder / str(step)} away first."
-        )
+        way_out = f"Use --step={others[-1]} for another" if others else "No other checkpoint is there"
+        return UserError(f"The checkpoint of step {step} in {self.folder} cannot be used: {fault}. {way_out}.")
 
 
-def tree_difference(saved: dict[str, tuple], wanted: dict[str, tuple], *, most: int = 12) -> str:
-    """Returns a line for each array that is missing, unexpected, or of another shape or type; "" if there is none.
-
-    >>> print(tree_difference({"a": ((2,), "float32")}, {"a": ((3,), "float32"), "b": ((), "int32")}))
-      a: saved (2,) float32, this model (3,) float32
-      b: not in the checkpoint, this model () int32
-    """
-    lines = []
-    for name in sorted({*saved, *wanted}):
-        if saved.get(name) == wanted.get(name):
-            continue
-        there, here = (f"{t[name][0]} {t[name][1]}" if name in t else None for t in (saved, wanted))
-        before = f"saved {there}" if there else "not in the checkpoint"
-        lines.append(f"  {name}: {before}, {f'this model {here}' if here else 'not in this model'}")
-    if len(lines) > most:
-        lines[most:] = [f"  … and {len(lines) - most} more"]
-    return "\n".join(lines)
-
-
-def _first_copies(state: TrainState) -> TrainState:
-    """The state on one device, where each holds it whole: of several copies orbax cuts a part from each, and compiles each cut."""
-    if jax.process_count() > 1:  # then each process has its part to write
-        return state
-    return jax.tree.map(lambda x: x.addressable_data(0) if x.is_fully_replicated else x, state)
-
-
-def _shapes(tree: PyTree) -> dict[str, tuple]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape") and hasattr(x, "dtype"))
-    return {_name(path): (tuple(leaf.shape), np.dtype(leaf.dtype).name) for path, leaf in leaves}
-
-
-def _name(path) -> str:
-    """One spelling for attributes, keys and indices: orbax turns all of them into keys."""
-    return "/".join(str(getattr(p, "name", getattr(p, "key", getattr(p, "idx", p)))) for p in path)
-
-
-def _raw_keys(state: TrainState) -> TrainState:
-    """Random keys are stored as the integers they hold."""
-    return state.replace(key=jax.eval_shape(jax.random.key_data, state.key))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+def _unused(path: Path) -> Path:
+    """The path, or the first with a number behind it that nothing has."""
+    others = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
+    return next(p for p in itertools.chain([path], others) if not p.exists())

@@ -8,6 +8,24 @@ class UserError(Exception):
     """A mistake the user can mend. `launch.py` prints the message, without a traceback, and exits with 1."""
 
 
+class Stopped(Exception):
+    """A run that was asked to end early, and has saved what it did. `launch.py` prints the message and exits with `EXIT_STOPPED`."""
+
+
+# Exit code of a run that ended early as asked, and is continued by the same command: sysexits' EX_TEMPFAIL, "try again later".
+EXIT_STOPPED = 75
+
+
+def shortened(text: object, limit: int = 200) -> str:
+    """Returns the text, cut off where it is long, without control characters: what comes from a file may be anything.
+
+    >>> shortened("a" * 500, 5), shortened("two" + chr(10) + "lines")
+    ('aaaaa…', 'two lines')
+    """
+    text = "".join(c if c.isprintable() else " " for c in str(text)[: limit + 1])
+    return text if len(text) <= limit else text[:limit] + "…"
+
+
 def nearest(word: str, allowed: Iterable[str]) -> list[str]:
     """Returns up to three of `allowed` that look like `word`, nearest first; else those that it is a part of.
 
@@ -37,3 +55,16 @@ def unknown(kind: str, word: str, allowed: Iterable[str], way_out: str = "") -> 
     if way_out:
         parts.append(way_out)
     return UserError(" ".join(parts))
+
+
+def out_of_memory(error: Exception) -> str:
+    """Returns what to do where memory has run out.
+
+    >>> out_of_memory(MemoryError("no room for 3 GB")).startswith("Out of memory (no room for 3 GB). Lower batch_size")
+    True
+    """
+    first = str(error).strip().splitlines()[0][:200] if str(error) else "no memory left"
+    return (
+        f"Out of memory ({first}). Lower batch_size or eval_batch_size, split batches with --set accumulate_steps=4, or choose a smaller "
+        f"model. What was saved is intact."
+    )

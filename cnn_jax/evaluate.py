@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ from cnn_jax.report import console, say, spelled, table, timed
 from cnn_jax.state import TrainState
 from cnn_jax.step import Measures, make_eval_step
 from cnn_jax.types import Batch, PyTree
-from cnn_jax.workdir import as_computed
+from cnn_jax.workdir import as_computed, identity, read_experiment
 
 
 class Evaluation(NamedTuple):
@@ -72,7 +72,8 @@ class Evaluator:
         with timed("compiling the evaluation step"):
             self.compiled = self.parallel.compile(self.step, variables, batch, donate=False)
 
-    def __call__(self, variables: PyTree) -> Evaluation:
+    def __call__(self, variables: PyTree, *, stop: Callable[[], bool] = lambda: False) -> Evaluation | None:
+        """Returns the figures; None if `stop`, asked after each batch, said so before they were there."""
         if self.compiled is None:
             self.compile(variables)
         totals, outputs, targets = None, [], []
@@ -82,6 +83,8 @@ class Evaluator:
             totals = measures if totals is None else jax.tree.map(np.add, totals, measures)
             outputs.append(np.asarray(batch_outputs)[batch["valid"]])
             targets.append(batch["targets"][batch["valid"]])
+            if stop():
+                return None
         outputs, targets = np.concatenate(outputs), np.concatenate(targets)
         results = {name: total.result() for name, total in totals.items()}
         # The ranking and the clusters take long: each is made once, for all figures that are read off it.
@@ -158,8 +161,10 @@ def restore(workdir: Path, built: Built, parallel: Parallel, *, step: int | None
     Raises:
       UserError: there is no such checkpoint, or it cannot be read.
     """
-    best_by = built.experiment.best_by
-    with Checkpoints(workdir / "checkpoints", best_by=best_by, read_only=True) as checkpoints:
+    best_by, run = built.experiment.best_by, read_experiment(workdir)
+    with Checkpoints(workdir / "checkpoints", best_by=best_by, identity=identity(run or built.experiment), read_only=True) as checkpoints:
+        for damaged, why in checkpoints.damaged():
+            say(f"WARNING: the checkpoint of step {damaged} in {checkpoints.folder} cannot be used: {why}")
         best = checkpoints.best_step()
         chosen = step if step is not None else best if best is not None else checkpoints.last_step()
         if chosen is None:

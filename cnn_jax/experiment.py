@@ -105,6 +105,9 @@ class Experiment:
     eval_every: int = 500
     save_every: int | None = None  # None: with every evaluation
     best_by: str = "accuracy"  # the test metric that picks the best checkpoint; for "loss" lower is better
+    keep_best: int = 1  # checkpoints that are kept beside the last: the best so many, by that metric
+    keep_every: int | None = None  # and those after every so many updates
+    max_skipped: int = 10  # updates in a row that are left out since their loss or gradient is not finite; then the run ends
     seed: int = 0
     precision: Precision = "auto"  # of the computation: float32 on CPU, bfloat16 on GPU and TPU; parameters are float32 always
     accumulate_steps: int = 1  # micro-batches an update; BatchNorm and in-batch pairs see one micro-batch

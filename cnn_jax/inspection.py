@@ -19,7 +19,7 @@ from cnn_jax.anatomy import Layer, anatomy, field_of
 from cnn_jax.check import check
 from cnn_jax.description import training_only
 from cnn_jax.effective_field import draw_fields, effective_field, effective_size, last_feature_map
-from cnn_jax.errors import UserError
+from cnn_jax.errors import UserError, unknown
 from cnn_jax.experiment import About, Experiment, Spec
 from cnn_jax.features import feature_names
 from cnn_jax.field_rules import Along
@@ -27,6 +27,7 @@ from cnn_jax.files import write_text
 from cnn_jax.layers import Siamese
 from cnn_jax.override import override_all
 from cnn_jax.parallel import compiled, count_flops
+from cnn_jax.registry import MODELS
 from cnn_jax.report import num_bytes, table, times
 from cnn_jax.types import PyTree
 
@@ -59,11 +60,19 @@ def bare_model(name: str, size: str, assignments: list[str]) -> Experiment:
       assignments: as `--set` has them: "model.width=8".
 
     Raises:
-      UserError: the size is none, or an assignment does not work.
+      UserError: there is no such network, the size is none, or an assignment does not work.
 
     >>> bare_model("resnet8", "32x32x3", ["model.width=8"]).model
     resnet8(width=8)
     """
+    if name not in MODELS:
+        raise unknown("--model", name, MODELS)
+    for assignment in assignments:
+        if assignment.partition("=")[0].strip() in ("model", "dataset", "dataset.shape", "dataset.train_shape"):
+            raise UserError(
+                f"--set {assignment} contradicts --model={name}, which names the network, its images being of --input's shape. "
+                f"Write --model=NAME --input=224x224x3 --set model.option=value, or leave --model out for an experiment's."
+            )
     parts = size.lower().replace("×", "x").split("x")
     if len(parts) != 3 or not all(part.isdigit() and 1 <= int(part) <= 8192 for part in parts):
         raise UserError(f"--input={size} must be height x width x channels, each from 1 to 8192. Write --input=224x224x3, for example.")

@@ -1,19 +1,22 @@
 """What a run tells: progress on the console, JSON lines and TensorBoard events in the workdir, timing."""
 
 import contextlib
-import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import rich.progress
 from rich.console import Console
 from rich.table import Table
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
-from cnn_jax.files import finite, write_text
+from cnn_jax.lines import Lines
 
 _ACRONYMS = {"ami", "auc", "cmc", "mrr", "ndcg", "nmi", "roc"}
 _SECONDS_A_LINE = 30
@@ -152,16 +155,22 @@ def _bar(*columns: str) -> rich.progress.Progress:
 class Report:
     """Progress and records of one training run. Use it with `with`.
 
+    Records that cannot be written, since the disk is full or the folder gone, are kept and written as soon as that goes again.
+
     Args:
       workdir: gets `metrics.jsonl` and `tensorboard/`.
       start_step, num_steps: in updates. Records of steps after `start_step`, left by a run that was killed, are dropped.
       batch_size: for the throughput.
+      evaluated: whether the state at `start_step` has been evaluated; if not, a record that says so is dropped.
     """
 
-    def __init__(self, workdir: Path, *, start_step: int, num_steps: int, batch_size: int):
-        self.path, self.num_steps, self.batch_size = workdir / "metrics.jsonl", num_steps, batch_size
-        _drop_after(self.path, start_step)
-        self.events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+    def __init__(self, workdir: Path, *, start_step: int, num_steps: int, batch_size: int, evaluated: bool = True):
+        self.num_steps, self.batch_size = num_steps, batch_size
+        self.lines = Lines(workdir / "metrics.jsonl")
+        made_again = () if evaluated else (start_step, "test")
+        self.lines.keep(lambda record: record["step"] <= start_step and (record["step"], record["split"]) != made_again)
+        self.events = Events(workdir / "tensorboard", start_step)
+        self.unwritten = False
         self.since = (start_step, time.perf_counter())
         self.bar: rich.progress.Progress | None = None
         if sys.stdout.isatty():
@@ -176,7 +185,8 @@ class Report:
     def __exit__(self, *_) -> None:
         if self.bar:
             self.bar.stop()
-        self.events.close()
+        with contextlib.suppress(OSError):
+            self.events.close()
 
     def restart_clock(self, step: int) -> None:
         """Leaves out of the throughput what was not training: compilation, evaluation."""
@@ -214,24 +224,56 @@ class Report:
         else:
             say(line)
 
+    def skipped(self, step: int, why: str, examples: list[int]) -> None:
+        """Records an update that was left out, with the batch's examples: their places in the train split."""
+        self._write({"step": step, "split": "skipped", "why": why, "examples": examples})
+        self.note(f"WARNING: the update of step {step} is left out: {why}; its examples are in {self.lines.path.name}")
+
+    def synchronise(self) -> None:
+        """Brings the records to the disk, also if the power fails: before a state is saved that stands for them."""
+        with contextlib.suppress(OSError):  # told already
+            self.lines.synchronise()
+
     def _record(self, step: int, split: str, values: dict[str, float]) -> None:
-        with open(self.path, "a") as file:
-            file.write(json.dumps(finite({"step": step, "split": split, **values})) + "\n")
+        self._write({"step": step, "split": split, **values})
+        with contextlib.suppress(OSError):  # they are a picture of the lines, and told of with them
+            self.events.add({f"{split}/{name}": value for name, value in values.items() if math.isfinite(value)}, step)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        try:
+            self.lines.add(record)
+            if self.unwritten:
+                self.note(f"all records are written to {self.lines.path} again")
+            self.unwritten = False
+        except OSError as error:
+            if not self.unwritten:
+                self.note(f"WARNING: {self.lines.path} cannot be written ({error.strerror}); records are kept until it can")
+            self.unwritten = True
+
+
+class Events:
+    """TensorBoard's events of one start, written at once: no thread that a full disk could stop.
+
+    Args:
+      folder: gets a file.
+      start_step: TensorBoard forgets what earlier files say of later steps.
+    """
+
+    def __init__(self, folder: Path, start_step: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.writer = EventsWriter(str(folder / "events"), filename_suffix=f".{os.getpid()}")
+        start = SessionLog(status=SessionLog.SessionStatus.Value("START"))
+        self.writer.write_event(Event(wall_time=time.time(), step=start_step + 1, session_log=start))
+
+    def add(self, values: dict[str, float], step: int) -> None:
+        """Writes figures by name."""
         for name, value in values.items():
-            self.events.add_scalar(f"{split}/{name}", value, step)
+            self.writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+        self.writer.flush()
 
-
-def _drop_after(path: Path, step: int) -> None:
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if _step_of(line) <= step]
-        write_text(path, "".join(line + "\n" for line in lines))
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return math.inf  # half a line, written as the run was killed
+    def close(self) -> None:
+        """Closes the file."""
+        self.writer.close()
 
 
 def _figures(values: dict[str, float]) -> str:

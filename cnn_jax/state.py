@@ -21,6 +21,7 @@ class TrainState(flax.struct.PyTreeNode):
       opt_state: the optimizer's.
       ema: {"params", "batch_stats"} averaged over updates; {} when no average is kept.
       key: the run's random key.
+      skipped: updates in a row that were left out since their loss or gradient was not finite, int32.
       memory: embeddings of earlier batches; None where the loss compares with none.
     """
 
@@ -30,6 +31,7 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: PyTree
     ema: PyTree
     key: jax.Array
+    skipped: jax.Array
     memory: Memory | None = None
 
     @property
@@ -74,5 +76,6 @@ def init_state(
         opt_state=tx.init(params),
         ema=jax.tree.map(jnp.copy, ema),  # a donated state must not hold one buffer twice
         key=run_key,
+        skipped=jnp.zeros((), jnp.int32),
         memory=init_memory(memory_size, outputs.shape[-1], outputs.dtype) if memory_size else None,
     )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from cnn_jax.accumulate import accumulated
 from cnn_jax.losses.binding import bound
 from cnn_jax.losses.memory import enqueue
 from cnn_jax.losses.reduction import masked_mean
@@ -22,6 +23,18 @@ Measures = Mapping[str, PyTree]  # what a step measures, by name
 
 # Updates: a diagnosis may decompose matrices, which on a GPU can take as long as a small network's step.
 DIAGNOSED_EVERY = 10
+
+LOSS = 1  # code of an update that is left out since its loss is not finite; updates that are made have 0
+GRADIENT = 2  # since its gradient is not finite
+STATISTICS = 3  # since BatchNorm's statistics are not finite
+TOO_MANY = 4  # since too many before it were left out
+# What the codes in measures["skipped"] mean, for people to read.
+LEFT_OUT = {
+    LOSS: "the loss is not finite",
+    GRADIENT: "the gradient is not finite",
+    STATISTICS: "BatchNorm's statistics are not finite",
+    TOO_MANY: "too many before it were left out",
+}
 
 
 def undiagnosed(outputs: PyTree, targets: PyTree, *, where: jax.Array | None = None) -> Measures:
@@ -46,6 +59,7 @@ def make_train_step(
     average: Callable[[PyTree, PyTree, jax.Array], PyTree],
     diagnose: MetricFn = undiagnosed,
     accumulate_steps: int = 1,
+    max_skipped: int = 10,
     axis_name: str | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Measures]]:
     """Returns (state, batch) -> (state after one update, sums and counts over the batch).
@@ -53,6 +67,9 @@ def make_train_step(
     The mathematics is that of the *global* batch. Under pmap (`axis_name` given) outputs, targets and `valid` are
     gathered before the loss, so every device holds the whole loss; the transpose of that gather sums over devices, and
     the mean of the gradients is therefore exactly the gradient of the global loss.
+
+    An update whose loss, gradient or statistics are not finite is left out: the state is the one before, bit for bit, but for the step,
+    which counts on, and `skipped`. All devices decide the same, by what is global. It adds nothing to the measures but a code, "skipped".
 
     Args:
       model: called as model(inputs, train).
@@ -66,6 +83,7 @@ def make_train_step(
       average: (average, new, update) -> average, such as `optim.moving_average`; used where the state keeps one.
       diagnose: (outputs, targets, where=) -> further measures, made at the first and then at every tenth update only.
       accumulate_steps: micro-batches of an update, which share the batch equally.
+      max_skipped: updates in a row that may be left out; after so many none is made, so that the state stays what it was before them.
       axis_name: the device axis, under pmap only.
 
     >>> from cnn_jax.layers import BatchNorm
@@ -78,6 +96,78 @@ def make_train_step(
     >>> state, measures = step(init_state(BatchNorm(), optax.sgd(0.5), (1,), seed=0, with_ema=False), batch)
     >>> state.step.item(), state.params["bias"].tolist()
     (1, [-0.5])
+    """
+
+    prepare = make_prepare(augment=augment, mix=mix, view=view, standardise=standardise, axis_name=axis_name)
+    gradients = make_gradients(model, loss_fn, metric_fns, diagnose=diagnose, accumulate_steps=accumulate_steps, axis_name=axis_name)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Measures]:
+        grads, ((batch_stats, memory), measures) = gradients(state, *prepare(state, batch))
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = average(state.ema, {"params": params, "batch_stats": batch_stats}, state.step) if state.ema else {}
+        norm = Mean(optax.tree.norm(grads), jnp.ones((), jnp.int32))
+        skipped = _skipped(measures["loss"].total, norm.total, batch_stats, state.skipped >= max_skipped)
+        new = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state, "ema": ema, "memory": memory}
+        kept = jax.tree.map(partial(jnp.where, skipped == 0), new, {name: getattr(state, name) for name in new})
+        state = state.replace(step=state.step + 1, skipped=jnp.where(skipped == 0, 0, state.skipped + 1), **kept)
+        measures = jax.tree.map(lambda m: jnp.where(skipped == 0, m, jnp.zeros_like(m)), {**measures, "gradient_norm": norm})
+        return state, {**measures, "skipped": skipped}
+
+    return train_step
+
+
+def make_prepare(
+    *,
+    augment: AugmentFn,
+    mix: MixFn,
+    view: ViewFn = as_labelled,
+    standardise: Callable[[jax.Array], jax.Array],
+    axis_name: str | None = None,
+) -> Callable[[TrainState, Batch], tuple[Batch, jax.Array]]:
+    """Returns (state, batch) -> (what the model is given in the update that follows, the key of its random layers).
+
+    Args: as `make_train_step` has them.
+
+    >>> from cnn_jax.layers import BatchNorm
+    >>> from cnn_jax.mixing import unmixed
+    >>> from cnn_jax.state import init_state
+    >>> same = lambda *arguments, **options: arguments[-1]
+    >>> prepare = make_prepare(augment=same, mix=unmixed, standardise=lambda images: images - 1)
+    >>> state = init_state(BatchNorm(), optax.sgd(0.5), (1,), seed=0, with_ema=False)
+    >>> prepare(state, {"inputs": jnp.array([[255]], jnp.uint8), "targets": jnp.zeros(1)})[0]["inputs"].tolist()
+    [[0.0]]
+    """
+
+    def prepare(state: TrainState, batch: Batch) -> tuple[Batch, jax.Array]:
+        batch = view(batch, state.step, axis_name=axis_name)
+        augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        images = augment(augment_key, to_unit(batch["inputs"]), axis_name=axis_name)
+        images, targets = mix(jax.random.fold_in(augment_key, 0), images, batch["targets"], axis_name=axis_name)
+        return {**batch, "inputs": standardise(images), "targets": targets}, model_key
+
+    return prepare
+
+
+def make_gradients(
+    model: nn.Module,
+    loss_fn: LossFn,
+    metric_fns: Mapping[str, MetricFn],
+    *,
+    diagnose: MetricFn = undiagnosed,
+    accumulate_steps: int = 1,
+    axis_name: str | None = None,
+) -> Callable[[TrainState, Batch, jax.Array], tuple[PyTree, tuple[tuple[PyTree, PyTree], Measures]]]:
+    """Returns (state, batch, key) -> (gradients of the mean loss, ((batch_stats, memory), measures)), the last three after the batch.
+
+    Args: as `make_train_step` has them; batch and key are those of `make_prepare`.
+
+    >>> from cnn_jax.layers import BatchNorm
+    >>> from cnn_jax.state import init_state
+    >>> gradients = make_gradients(BatchNorm(), lambda outputs, targets, *, where: outputs.sum(1), {})
+    >>> batch = {"inputs": jnp.array([[1.0], [3.0]]), "targets": jnp.zeros(2), "valid": jnp.ones(2, bool)}
+    >>> gradients(init_state(BatchNorm(), optax.sgd(0.5), (1,), seed=0, with_ema=False), batch, jax.random.key(0))[0]["bias"].tolist()
+    [1.0]
     """
 
     def loss_and_measures(step, params, carried, batch, key):
@@ -97,62 +187,12 @@ def make_train_step(
         memory = None if memory is None else enqueue(memory, outputs, targets, valid)
         return masked_mean(losses, valid), ((updates.get("batch_stats", {}), memory), measures)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Measures]:
-        batch = view(batch, state.step, axis_name=axis_name)
-        augment_key, model_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        images = augment(augment_key, to_unit(batch["inputs"]), axis_name=axis_name)
-        images, targets = mix(jax.random.fold_in(augment_key, 0), images, batch["targets"], axis_name=axis_name)
-        batch = {**batch, "inputs": standardise(images), "targets": targets}
-        gradients = _accumulated(jax.grad(partial(loss_and_measures, state.step), has_aux=True), accumulate_steps)
-        grads, ((batch_stats, memory), measures) = gradients(state.params, (state.batch_stats, state.memory), batch, model_key)
-        if axis_name is not None:
-            grads = lax.pmean(grads, axis_name)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = average(state.ema, {"params": params, "batch_stats": batch_stats}, state.step) if state.ema else {}
-        norm = Mean(optax.tree.norm(grads), jnp.ones((), jnp.int32))
-        new = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state, "ema": ema, "memory": memory}
-        state = state.replace(step=state.step + 1, **new)
-        return state, {**measures, "gradient_norm": norm}
+    def gradients(state: TrainState, batch: Batch, key: jax.Array):
+        of_batch = accumulated(jax.grad(partial(loss_and_measures, state.step), has_aux=True), accumulate_steps)
+        grads, rest = of_batch(state.params, (state.batch_stats, state.memory), batch, key)
+        return grads if axis_name is None else lax.pmean(grads, axis_name), rest
 
-    return train_step
-
-
-def make_steps(
-    step: Callable[[TrainState, Batch], tuple[TrainState, Measures]], take: Callable[[PyTree, Batch], Batch], size: int
-) -> Callable[[TrainState, PyTree, Mapping[str, PyTree], jax.Array], tuple[TrainState, Measures]]:
-    """Returns (state, data, batches, num) -> (state after `num` updates, each update's measures [size, …]): one dispatch for many.
-
-    The loop is one of the compiled program: its body is compiled once however many updates there are, and the host is not asked in between.
-
-    Args:
-      step: as from `make_train_step`.
-      take: (data, batch) -> batch, such as `data.feed.taken`.
-      size: the most updates, and the leading axis of `batches`. Measures of updates beyond `num` are zeros.
-
-    >>> step = lambda state, batch: (state + batch["x"], {"seen": batch["x"]})
-    >>> steps = make_steps(step, lambda data, batch: batch, size=3)
-    >>> total, measures = steps(jnp.zeros(()), {}, {"x": jnp.array([1.0, 2.0, 4.0])}, 2)
-    >>> total.item(), measures["seen"].tolist()
-    (3.0, [1.0, 2.0, 0.0])
-    """
-
-    def one_step(state, data, batches, num):
-        state, measures = step(state, take(data, jax.tree.map(lambda x: x[0], batches)))
-        return state, jax.tree.map(lambda m: m[None], measures)
-
-    def train_steps(state, data, batches, num):
-        def at(i):
-            return take(data, jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), batches))
-
-        def body(i, carried):
-            state, kept = carried
-            state, measures = step(state, at(i))
-            return state, jax.tree.map(lambda rows, row: lax.dynamic_update_index_in_dim(rows, row, i, 0), kept, measures)
-
-        return lax.fori_loop(0, num, body, (state, _rows_of_zeros(lambda: step(state, at(0))[1], size)))
-
-    return one_step if size == 1 else train_steps
+    return gradients
 
 
 def make_eval_step(
@@ -208,6 +248,16 @@ def gather(tree: PyTree, axis_name: str | None) -> PyTree:
     return jax.tree.map(lambda x: lax.all_gather(x, axis_name, tiled=True), tree)
 
 
+def _skipped(loss: jax.Array, norm: jax.Array, batch_stats: PyTree, too_many: jax.Array) -> jax.Array:
+    """The code of an update: why it is left out, 0 if it is made."""
+    # All are asked: on a CPU a sum behind a ReLU can hide a NaN (YNNPACK's maximum of NaN and 0 is 0), the loss is then finite.
+    sound = jnp.all(jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves(batch_stats)], bool))
+    code = jnp.where(sound, 0, STATISTICS)
+    for value, its_code in ((norm, GRADIENT), (loss, LOSS)):
+        code = jnp.where(jnp.isfinite(value), code, its_code)
+    return jnp.where(too_many, TOO_MANY, code).astype(jnp.int32)
+
+
 def _sown(collection: PyTree) -> Iterator[tuple[jax.Array, jax.Array]]:
     """The (logits, weight) pairs that modules have sown, each name holding a tuple of them."""
     if isinstance(collection, Mapping):
@@ -231,44 +281,3 @@ def _now_and_then(diagnose: MetricFn, step: jax.Array, outputs, targets, valid) 
         return jax.tree.map(jnp.zeros_like, made(*arguments))  # of which XLA computes the zeros alone
 
     return lax.cond(step % DIAGNOSED_EVERY == 0, made, none, lax.stop_gradient(outputs), targets, valid)
-
-
-def _rows_of_zeros(function: Callable[[], PyTree], size: int) -> PyTree:
-    """Zeros for `size` results of the function, which is not computed."""
-    structure = None
-
-    def leaves():
-        nonlocal structure
-        flat, structure = jax.tree.flatten(function())
-        return flat
-
-    shapes = jax.eval_shape(leaves)
-    return jax.tree.unflatten(structure, [jnp.zeros((size, *shape.shape), shape.dtype) for shape in shapes])
-
-
-def _accumulated(gradients: Callable, num: int) -> Callable:
-    """The gradients of a batch as the mean over `num` micro-batches, one after the other; memory of one.
-
-    Micro-batch j holds the examples j, j + num, …: so each keeps its share of every device, and moves nothing between them.
-    """
-    if num == 1:
-        return gradients
-
-    def split(x):
-        return jnp.moveaxis(x.reshape(-1, num, *x.shape[1:]), 1, 0)
-
-    def summed(params, carried, batch, key):
-        def one(carry, micro):
-            carried, total, count = carry
-            micro_batch, micro_key = micro
-            grads, (carried, measures) = gradients(params, carried, micro_batch, micro_key)
-            weight = measures["loss"].count
-            return (carried, jax.tree.map(lambda t, g: t + weight * g, total, grads), count + weight), measures
-
-        start = (carried, jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
-        micros = (jax.tree.map(split, dict(batch)), jax.random.split(key, num))
-        (carried, total, count), measures = lax.scan(one, start, micros)
-        grads = jax.tree.map(lambda t: t / jnp.maximum(count, 1), total)
-        return grads, (carried, jax.tree.map(lambda m: m.sum(0), measures))
-
-    return summed

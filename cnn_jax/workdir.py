@@ -17,8 +17,9 @@ import jax
 from cnn_jax import runtime
 from cnn_jax.data.prepared import image_decoder
 from cnn_jax.errors import UserError
-from cnn_jax.experiment import Experiment, differences, from_json, to_json
+from cnn_jax.experiment import Experiment, differences, flatten, from_json, to_json
 from cnn_jax.files import write_text
+from cnn_jax.lock import Lock
 
 # Settings without which a run is no longer the same one. Others may change between starts; the change is named.
 IDENTITY = ("model", "dataset", "loss", "seed", "embedding_size", "embedding_length", "memory_size", "two_views")
@@ -46,6 +47,39 @@ def read_experiment(workdir: Path) -> Experiment | None:
         raise UserError(f"{path} cannot be read: {error}. Use another --workdir.") from None
 
 
+def experiment_of(workdir: Path) -> Experiment:
+    """Returns the experiment of the run that lies there.
+
+    Raises:
+      UserError: there is none, or its file is damaged.
+
+    >>> experiment_of(Path("no such folder"))
+    Traceback (most recent call last):
+    cnn_jax.errors.UserError: There is no folder no such folder. Train first, or name the folder of a run with --workdir.
+    """
+    experiment = read_experiment(workdir)
+    if experiment is None and not workdir.is_dir():
+        raise UserError(f"There is no folder {workdir}. Train first, or name the folder of a run with --workdir.")
+    if experiment is None:
+        raise UserError(f"{workdir} is not the folder of a run: it holds no experiment.json. Name one that --mode=train has made.")
+    return experiment
+
+
+def identity(experiment: Experiment) -> dict[str, Any]:
+    """Returns the settings, defaults included, without which a run is no longer the same one, as JSON has them.
+
+    >>> from cnn_jax.experiment import About, Spec
+    >>> identity(Experiment(name="mine", about=About(shows="", num_params=0), model=Spec("lenet5"), dataset=Spec("digits")))["model"]
+    'lenet5'
+    """
+    return json.loads(json.dumps({name: value for name, value in flatten(experiment).items() if _decides(name)}))
+
+
+def _decides(name: str) -> bool:
+    # Where data lie and what they are read with does not change what they are.
+    return name.split(".")[0] in IDENTITY and name != "dataset.data_dir"
+
+
 def check_continues(old: Experiment, new: Experiment, workdir: Path) -> list[str]:
     """Returns the changed settings as "key: old -> new" lines.
 
@@ -61,8 +95,7 @@ def check_continues(old: Experiment, new: Experiment, workdir: Path) -> list[str
     ['num_steps: 10 -> 20']
     """
     changed = differences(old, new)
-    # Where data lie and what they are read with does not change what they are.
-    fatal = [c for c in changed if c[0].split(".")[0] in IDENTITY and c[0] != "dataset.data_dir"]
+    fatal = [c for c in changed if _decides(c[0])]
     if fatal:
         raise UserError(
             f"The run in {workdir} was made with other settings:\n{_change_lines(fatal)}\n"
@@ -94,19 +127,21 @@ def _change_line(key: str, old: Any, new: Any) -> str:
     return f"{key}: {old} -> {new}"
 
 
-def create(workdir: Path, experiment: Experiment, *, start_step: int, parallel: str, num_devices: int, precision: str) -> None:
-    """Makes the folder, writes `experiment.json`, and adds a line on this start to `environment.jsonl`.
+def create(workdir: Path, experiment: Experiment, lock: Lock, *, start_step: int, parallel: str, num_devices: int, precision: str) -> None:
+    """Makes the folder, takes its lock, writes `experiment.json`, and adds a line on this start to `environment.jsonl`.
 
     Args:
+      lock: of this folder.
       start_step: completed updates at this start.
       parallel: "jit" or "pmap".
       precision: what this start computes in; the experiment's may be "auto".
 
     Raises:
-      UserError: the folder cannot be made or written.
+      UserError: the folder cannot be made or written, or another run writes to it.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        lock.take()
         write_text(workdir / "experiment.json", to_json(experiment))
         record = environment() | {"start_step": start_step, "parallel": parallel, "num_devices": num_devices, "precision": precision}
         with open(workdir / "environment.jsonl", "a") as file:

@@ -16,6 +16,7 @@ import cnn_jax.train
 from cnn_jax.build import build
 from cnn_jax.data import feed
 from cnn_jax.data.source import MemorySource
+from cnn_jax.errors import Stopped
 from cnn_jax.evaluate import Evaluator
 from cnn_jax.experiment import Spec
 from cnn_jax.idle import Idle
@@ -23,6 +24,7 @@ from cnn_jax.parallel import make_parallel
 from cnn_jax.train import train
 from tests.runs import CLASSIFIER, TRIPLET, assert_trees_equal
 from tests.test_resume import final_state, records
+from tests.test_stopping import signalled
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 100])
@@ -144,8 +146,10 @@ def test_data_that_do_not_fit_on_the_device_are_sent_ahead_of_time(one_by_one, t
         assert before[-1] in (("send", k + 2), ("compute", num))
         assert ("compute", k + 2) not in before  # two in flight, never more
 
-    for num_steps in (13, 30):
-        train(dataclasses.replace(chunked, num_steps=num_steps), tmp_path / "c", num_devices=1)
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(cnn_jax.train, "train_batches", signalled(cnn_jax.train.train_batches, signal.SIGTERM, at=14))
+        train(chunked, tmp_path / "c", num_devices=1)
+    train(chunked, tmp_path / "c", num_devices=1)
     assert_trees_equal(final_state(tmp_path / "b"), final_state(tmp_path / "c"))
     assert records(tmp_path / "b") == records(tmp_path / "c")
 

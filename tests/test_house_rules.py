@@ -16,22 +16,25 @@ TESTS = sorted((REPOSITORY / "tests").glob("*.py"))
 # Imports point down only: a module may import from layers below its own, and from its own folder.
 LAYERS = [
     ["errors", "types", "files", "allocator", "idle", "private_folder"],
+    ["manifest", "lock", "lines", "stopping", "window", "tree_difference"],
     ["experiment", "options"],
     ["ops", "field_rules"],
     ["initialisers", "receptive_field", "runtime", "precision", "build_extension"],
     ["layers", "losses"],
     ["metrics", "geometry"],
     ["models", "mixing", "anatomy", "features"],
-    ["state", "optim", "data", "folding"],
+    ["state", "optim", "data", "folding", "accumulate"],
+    ["state_files"],
     ["step", "parallel", "checkpoint", "report", "workdir"],
-    ["registry"],
+    ["registry", "dispatch"],
     ["override", "check"],
-    ["build"],
+    ["build", "verdict"],
     ["embedding_picture", "worst_retrievals", "projector", "listing", "profiling"],
     ["embedding_files"],
     ["tiny", "evaluate", "description", "effective_field", "kernel_sheet", "calibrate", "cache_data"],
-    ["inspection"],
+    ["inspection", "autopsy", "loop"],
     ["train"],
+    ["verify_resume"],
     ["experiments"],
     ["launch"],
 ]
@@ -75,7 +78,7 @@ def test_imports_point_down(path):
 @pytest.mark.parametrize("path", SOURCES, ids=ids)
 def test_each_library_has_its_one_importer(path):
     here = place(name_of(path))
-    owners = {"tensorflow_datasets": "data", "grain": "data", "orbax": "checkpoint", "tensorboardX": "report"}
+    owners = {"tensorflow_datasets": "data", "grain": "data", "orbax": "state_files", "tensorboardX": "report"}
     for imported in imports(path):
         library = imported.split(".")[0]
         assert owners.get(library, here) == here, f"{library} belongs in {owners.get(library)}"

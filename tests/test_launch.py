@@ -144,7 +144,7 @@ MISTAKES = {
     "evaluation with another model": (["--mode=evaluate", "--workdir={run}", "--set", "model.width=4"], "of another model"),
     "evaluation of a damaged experiment": (["--mode=evaluate", "--workdir={tmp}/damaged"], "not valid JSON"),
     "evaluation of a future experiment": (["--mode=evaluate", "--workdir={tmp}/future"], "Unknown field 'quantum'"),
-    "evaluation of unreadable checkpoints": (["--mode=evaluate", "--workdir={tmp}/unreadable"], "cannot be read"),
+    "evaluation of unreadable checkpoints": (["--mode=evaluate", "--workdir={tmp}/unreadable"], "cannot be used: it has no manifest.json"),
     "training over another run": ([T, "--workdir={run}"], "made with other settings"),
     "training over lost settings": ([T, "--workdir={tmp}/lost"], "no experiment.json"),
     "number that is none": ([T, "--set", "optimizer.learning_rate=nan"], "not of type number"),
@@ -154,7 +154,12 @@ MISTAKES = {
     "no test images": ([T, "--set", "dataset=generated", "--set", "dataset.num_test=0"], "at least 1"),
     "workdir without experiment": (["--workdir={tmp}/new"], "needs --experiment"),
     "evaluation of an edited experiment": (["--mode=evaluate", "--workdir={tmp}/edited"], "does not describe"),
-    "evaluation of damaged metrics": (["--mode=evaluate", "--workdir={tmp}/half"], "cannot be read"),
+    "evaluation of a damaged manifest": (["--mode=evaluate", "--workdir={tmp}/half"], "cannot be used: manifest.json is not what was"),
+    "minutes that are none": ([T, "--max_minutes=0"], "--max_minutes=0.0 must be positive"),
+    "minutes of a list": ([KERNELS, "--max_minutes=1"], "--max_minutes belongs to --mode=train"),
+    "autopsy of nothing": (["--mode=autopsy"], "needs --workdir"),
+    "autopsy of a sound run": (["--mode=autopsy", "--workdir={run}"], "holds no failed update"),
+    "no best checkpoint to keep": ([T, "--set", "keep_best=0"], "keep_best=0 must be at least 1"),
     "data in another format": (["--experiment=mnist_lenet5", "--set", "dataset.data_dir={tmp}/tfrecord"], "another file format"),
     "flagfile that is not there": (["--flagfile={tmp}/none"], "none"),
     "mixing without classes": ([T, *SET_TRIPLET, "--set", "mix=mixup"], "Add --set mix="),
@@ -208,12 +213,12 @@ def places(tmp_path_factory, run):
     fields = json.loads((run / "experiment.json").read_text())
     (tmp / "future" / "experiment.json").write_text(json.dumps(fields | {"quantum": True}))
     (tmp / "unreadable" / "experiment.json").write_text(to_json(dataclasses.replace(CLASSIFIER, num_steps=2)))
-    (tmp / "unreadable" / "checkpoints" / "2" / "default").mkdir(parents=True)
-    (tmp / "unreadable" / "checkpoints" / "2" / "default" / "_METADATA").write_text("{")
+    (tmp / "unreadable" / "checkpoints" / "2" / "state").mkdir(parents=True)
+    (tmp / "unreadable" / "checkpoints" / "2" / "state" / "_METADATA").write_text("{")
     (tmp / "lost" / "checkpoints").mkdir()
     (tmp / "edited" / "experiment.json").write_text(json.dumps(fields | {"model": "resnet8"}))
     shutil.copytree(run, tmp / "half")
-    os.truncate(tmp / "half" / "checkpoints" / "2" / "metrics" / "metrics", 5)
+    os.truncate(tmp / "half" / "checkpoints" / "2" / "manifest.json", 5)
     mnist = tmp / "tfrecord" / "mnist" / "3.0.1"
     mnist.mkdir(parents=True)
     info = {"fileFormat": "tfrecord", "name": "mnist", "version": "3.0.1"}

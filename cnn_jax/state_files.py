@@ -1,0 +1,106 @@
+"""A state as files, and back: what orbax is used for. The only importer of it."""
+
+import contextlib
+import logging
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from cnn_jax.state import TrainState
+from cnn_jax.tree_difference import shapes, tree_difference
+
+
+def on_the_host(state: TrainState) -> TrainState:
+    """Returns the state as NumPy arrays of its own: the step that follows overwrites the state, and reading it on a CPU is no copy."""
+    return jax.tree.map(np.array, jax.device_get(_first_copies(_raw_keys(state))))
+
+
+def write_state(folder: Path, state: TrainState) -> None:
+    """Writes a state that is on the host. The folder must not be there yet.
+
+    Raises:
+      OSError, ValueError: it cannot be written.
+    """
+    with _orbax() as checkpointer:
+        checkpointer.save(folder, args=ocp.args.StandardSave(state))
+
+
+def read_state(folder: Path, like: TrainState) -> TrainState | str:
+    """Returns the state in a folder, placed on devices as `like` is; or, where it is another model's, how they differ, a line an array.
+
+    Args:
+      like: arrays, or shapes that know where they are to be placed.
+
+    Raises:
+      ValueError: the files cannot be read.
+    """
+    raw = jax.eval_shape(_raw_keys, like)
+    try:
+        with _orbax() as checkpointer:
+            difference = tree_difference(shapes(checkpointer.metadata(folder).item_metadata.tree), shapes(raw))
+            if difference:
+                return difference
+            # As NumPy arrays, by each process for itself: where they go is for the devices of today to say.
+            target = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), raw)
+            arrays = checkpointer.restore(folder, args=ocp.args.StandardRestore(target))
+    except Exception as error:  # orbax raises a dozen kinds here; each means the same to the user
+        raise ValueError(in_short(error)) from error
+    return jax.tree.map(_placed, like, arrays)
+
+
+def in_short(error: BaseException) -> str:
+    """Returns what went wrong, which tensorstore says between the file's path and all of its own settings.
+
+    >>> in_short(ValueError("disk full [tensorstore_spec='{…}']"))
+    'disk full'
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = re.split(r" \[(?:tensorstore_spec|source locations)=", lines[0])[0]
+    return line if len(line) <= 200 else f"… {line[-160:]}"
+
+
+def _first_copies(state: TrainState) -> TrainState:
+    """The state on one device, where each holds it whole: of several copies orbax cuts a part from each, and compiles each cut."""
+    if jax.process_count() > 1:  # then each process has its part to write
+        return state
+    return jax.tree.map(lambda x: x.addressable_data(0) if x.is_fully_replicated else x, state)
+
+
+def _raw_keys(state: TrainState) -> TrainState:
+    """Random keys are stored as the integers they hold."""
+    return state.replace(key=jax.random.key_data(state.key))
+
+
+def _placed(like: jax.ShapeDtypeStruct, array: np.ndarray) -> jax.Array:
+    """The array on the devices that `like` names, each of which takes its part."""
+    if jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
+        shape = jax.eval_shape(jax.random.key_data, like)
+        whole = jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=like.sharding)
+        return jax.random.wrap_key_data(_placed(whole, array))
+    return jax.make_array_from_callback(like.shape, like.sharding, lambda index: array[index])
+
+
+@contextlib.contextmanager
+def _orbax() -> Iterator[ocp.Checkpointer]:
+    """What writes and reads arrays, for this process alone: no other is waited for."""
+    log, hooks = logging.getLogger("absl"), (threading.excepthook, sys.unraisablehook, sys.excepthook)
+    level = log.level
+    # Orbax reports every file otherwise. What goes wrong is raised here; its threads would log it as well, and print tracebacks.
+    log.setLevel(logging.CRITICAL)
+    threading.excepthook = sys.unraisablehook = sys.excepthook = lambda *unhandled: None
+    try:
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+            yield checkpointer
+    except Exception:
+        time.sleep(0.5)  # for the last of those threads
+        raise
+    finally:
+        log.setLevel(level)
+        threading.excepthook, sys.unraisablehook, sys.excepthook = hooks

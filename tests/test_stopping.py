@@ -1,0 +1,170 @@
+"""Runs that are asked to end: by signals, twice, by time; and two runs of one workdir."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cnn_jax import evaluate
+from cnn_jax.errors import EXIT_STOPPED, Stopped, UserError
+from cnn_jax.lock import Lock
+from cnn_jax.stopping import Stop
+from cnn_jax.train import train
+from cnn_jax.verify_resume import last_record, records
+from tests.runs import CLASSIFIER, REPOSITORY, assert_trees_equal, launch_here
+from tests.test_resume import final_state
+
+LONG = ("--experiment=digits_resnet", "--set", "num_steps=100000", "--set", "eval_every=100000", "--set", "save_every=100000")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run in one go."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(CLASSIFIER, folder, num_devices=1)
+    return folder
+
+
+def signalled(function, number: int, at: int):
+    """The generator, which sends this process a signal before its item `at`."""
+
+    def generate(*arguments, **options):
+        for i, item in enumerate(function(*arguments, **options)):
+            if i == at:
+                os.kill(os.getpid(), number)
+            yield item
+
+    return generate
+
+
+@pytest.mark.parametrize("dispatch", [1, 4])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_ends_the_run_saved_and_it_continues_bit_for_bit(number, dispatch, whole, tmp_path, monkeypatch, capfd):
+    from cnn_jax import train as module
+
+    experiment = dataclasses.replace(CLASSIFIER, steps_per_dispatch=dispatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train_batches", signalled(module.train_batches, number, at=7))
+        with pytest.raises(Stopped, match=r"stopped after step ([4-9]|1.) of 30, saved in .*; the same command continues from there"):
+            train(experiment, tmp_path, num_devices=1)
+    assert "the run finishes this step, saves and ends; once more to leave at once" in capfd.readouterr().err
+    train(experiment, tmp_path, num_devices=1)
+    assert "continuing after step" in capfd.readouterr().out
+    assert_trees_equal(final_state(whole), final_state(tmp_path))
+    assert records(whole) == records(tmp_path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("evaluation", [1, 3])  # after step 13, and after the last
+def test_a_signal_during_an_evaluation_is_not_waited_for_and_it_is_made_when_the_run_continues(evaluation, whole, tmp_path, monkeypatch):
+    calls = []
+
+    def eval_batches(*arguments, **options):
+        calls.append(1)
+        batches = whole_batches(*arguments, **options)
+        return signalled(lambda: batches, signal.SIGTERM, at=2)() if len(calls) == evaluation else batches
+
+    whole_batches = evaluate.eval_batches
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "eval_batches", eval_batches)
+        with pytest.raises(Stopped, match=f"stopped after step {13 if evaluation == 1 else 30} of 30"):
+            train(CLASSIFIER, tmp_path, num_devices=1)
+    assert [r["step"] for r in records(tmp_path) if r["split"] == "test"] == [13, 26][: evaluation - 1]
+    train(CLASSIFIER, tmp_path, num_devices=1)
+    assert_trees_equal(final_state(whole), final_state(tmp_path))
+    assert records(whole) == records(tmp_path)
+
+
+def started(*arguments: str) -> subprocess.Popen:
+    env = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    command = [sys.executable, "launch.py", *arguments]
+    return subprocess.Popen(command, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(comes, process: subprocess.Popen) -> None:
+    end = time.monotonic() + 120
+    while not comes():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_command_that_is_terminated_and_another_beside_it(tmp_path, capsys):
+    workdir = tmp_path / "run"
+    process = started(*LONG, f"--workdir={workdir}")
+    wait_for(lambda: last_record(workdir), process)
+    assert launch_here(*LONG, f"--workdir={workdir}") == 1
+    error = capsys.readouterr().err
+    assert f"Another run is writing to {workdir}: process {process.pid} on " in error
+    assert "there is nothing to delete" in error
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == EXIT_STOPPED == 75, err
+    assert "SIGTERM: stopped after step" in out.splitlines()[-1]
+    assert "Traceback" not in err
+    # It can be continued, and its lock is gone with it.
+    again = started(*LONG, f"--workdir={workdir}", "--max_minutes=0.001")
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == EXIT_STOPPED, err
+    assert "continuing after step" in out
+    assert "--max_minutes: stopped after step" in out.splitlines()[-1]
+
+
+def test_the_second_signal_is_not_discussed(tmp_path):
+    """It ends a process whose main thread does not come back from C: here it waits for a lock that nobody gives back."""
+    code = """
+import ctypes
+from cnn_jax.stopping import Stop
+with Stop() as stop:
+    print("ready", flush=True)
+    libc = ctypes.CDLL(None)
+    for _ in range(3):
+        libc.sleep(1000)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert "once more to leave at once" in process.stderr.readline() + process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "left at once; the same command continues from what was saved" in err
+
+
+def test_time_is_up_by_a_clock_that_nobody_sets():
+    """The monotonic clock: a change of the date ends no run, and delays no end."""
+    now = [100.0]
+    stop = Stop(deadline=160.0, clock=lambda: now[0])
+    assert stop.reason is None
+    now[0] = 161.0
+    assert stop.reason == "--max_minutes"
+    assert Stop.__init__.__kwdefaults__["clock"] is time.monotonic
+
+
+def test_ignored_signals_stay_ignored():
+    """`nohup`, and a shell's jobs in the background, start processes that way."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Stop() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            stop.wait(0.1)
+            assert stop.reason is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_lock_is_for_one(tmp_path):
+    with Lock(tmp_path) as first:
+        first.check()  # nothing is there: nothing is written
+        assert not list(tmp_path.iterdir())
+        first.take()
+        first.take()
+        with Lock(tmp_path) as second, pytest.raises(UserError, match=f"Another run is writing to {tmp_path}: process {os.getpid()} on "):
+            second.check()
+    with Lock(tmp_path) as third:
+        third.check()
+        third.take()

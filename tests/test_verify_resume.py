@@ -1,0 +1,97 @@
+"""`--mode=verify_resume`, as a user types it and with a run that does not continue as it should; and kills at random moments."""
+
+import dataclasses
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cnn_jax.errors import UserError
+from cnn_jax.experiment import Spec, to_json
+from cnn_jax.train import train
+from cnn_jax.verify_resume import compare, records, short_form
+from tests.runs import CLASSIFIER, REPOSITORY, TRIPLET, assert_trees_equal, launch
+from tests.test_resume import final_state
+
+
+@pytest.mark.usefixtures("quick_commands")
+def test_an_experiment_is_verified_as_a_user_types_it():
+    result = launch("--mode=verify_resume", "--experiment=digits_resnet", "--tiny", "--set", "steps_per_dispatch=3")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert "12 updates in one go, then killed and continued (kill -9)" in lines[0]
+    assert "killed while it saved" in lines[2]
+    assert "killed while it trained, after step 6" in lines[3]
+    assert lines[-1].startswith("bit-identical: ")
+    assert " and 8 lines of metrics" in lines[-1]
+
+
+def test_what_is_not_the_same_is_named(tmp_path):
+    short = dataclasses.replace(short_form(CLASSIFIER), log_every=4)
+    train(short, tmp_path / "a", num_devices=1)
+    train(dataclasses.replace(short, seed=1), tmp_path / "b", num_devices=1)
+    with pytest.raises(UserError, match=r"NOT the same: \d+ of \d+ arrays differ, by up to .*; the first is "):
+        compare(tmp_path / "a", tmp_path / "b")
+    path = tmp_path / "a" / "metrics.jsonl"
+    assert compare(tmp_path / "a", tmp_path / "a")[1] == 5
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    train(short, tmp_path / "c", num_devices=1)
+    with pytest.raises(UserError, match=r"NOT the same: line 5 of metrics.jsonl is \[\] in one go and \[{'step': 12"):
+        compare(tmp_path / "a", tmp_path / "c")
+
+
+def test_the_short_form_fits_any_schedule():
+    warm = dataclasses.replace(CLASSIFIER, schedule=Spec("warmup_cosine", warmup_steps=500))
+    assert short_form(warm).schedule.kwargs["warmup_steps"] == 1
+
+
+_TRAINS = """
+import sys
+from pathlib import Path
+from cnn_jax import runtime
+runtime.set_up(1)
+from cnn_jax.experiment import from_json
+from cnn_jax.train import train
+print("trains", flush=True)
+train(from_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]), num_devices=1)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repetition", [1, 2])
+@pytest.mark.parametrize("experiment", [CLASSIFIER, TRIPLET], ids=["classification", "triplet"])
+def test_twenty_five_kills_at_random_moments(experiment, repetition, tmp_path):
+    """One run, killed 25 times at moments drawn from the whole of a start: compiling, updates, evaluations, saves."""
+    experiment = dataclasses.replace(experiment, num_steps=6000, log_every=50, eval_every=130, save_every=20, steps_per_dispatch=7)
+    (tmp_path / "experiment.json").write_text(to_json(experiment))
+    command = [sys.executable, "-c", _TRAINS, str(tmp_path / "experiment.json")]
+
+    def start(workdir):
+        return subprocess.Popen([*command, str(workdir)], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    began = time.monotonic()
+    process = start(tmp_path / "whole")
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, out[-2000:]
+    seconds, moments, kills = time.monotonic() - began, random.Random(repetition), 0
+    while kills < 25:
+        process = start(tmp_path / "killed")
+        assert process.stdout.readline() == "trains\n"
+        try:
+            process.wait(moments.uniform(0, min(seconds, 8)))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+        if process.returncode == 0:
+            break
+        process.stdout.close()
+    process = start(tmp_path / "killed")
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, out[-2000:]
+    print(f"{kills} kills; {len(records(tmp_path / 'whole'))} lines")
+    assert kills == 25
+    assert_trees_equal(final_state(tmp_path / "whole"), final_state(tmp_path / "killed"))
+    assert records(tmp_path / "whole") == records(tmp_path / "killed")
