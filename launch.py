@@ -2,9 +2,7 @@
 
   python launch.py                                         lists the experiments
   python launch.py --experiment=digits_resnet              trains, or continues, in runs/digits_resnet
-  python launch.py --mode=evaluate --workdir=runs/digits_resnet
   python launch.py --experiment=digits_resnet --set optimizer.learning_rate=0.05 --set model=resnet20
-  python launch.py --mode=inspect --model=resnet50 --input=224x224x3
   python launch.py --mode=verify_resume --experiment=digits_resnet
 
 Exit codes: 0 done; 1 a mistake, named; 75 stopped early as asked, saved, the same command continues; 128 + n left at once at signal n.
@@ -24,7 +22,7 @@ from experiments import DEFAULT, EXPERIMENTS
 # jax and all that stands on it are imported inside the modes: listing the experiments takes no second.
 
 _STARTED = time.monotonic()
-_OTHER_MODES = ("evaluate", "list", "describe", "inspect", "kernels", "cache_data", "verify_resume", "autopsy")
+_OTHER_MODES = ("evaluate", "list", "describe", "inspect", "kernels", "cache_data", "check_data", "verify_resume", "autopsy")
 
 _EXPERIMENT = flags.DEFINE_string("experiment", None, "The experiment's name; without arguments all are listed.")
 _MODE = flags.DEFINE_string("mode", None, f"train (default), {', '.join(_OTHER_MODES)}.")
@@ -58,6 +56,7 @@ _READ_BY = {
     "inspect": ("experiment", "workdir", "set", "seed", "tiny", "step", "model", "input", "layer", "output"),
     "kernels": ("image", "border", "output"),
     "cache_data": ("experiment", "set", "tiny"),
+    "check_data": ("experiment", "set", "tiny"),
     "verify_resume": ("experiment", "set", "seed", "tiny", "parallel", "num_devices"),
     "autopsy": ("workdir", "experiment", "set", "step"),
     "list": (),
@@ -147,9 +146,8 @@ def train() -> None:
 
     experiment, registered = _chosen()
     workdir = Path(_WORKDIR.value or f"runs/{experiment.name}{'_tiny' if _TINY.value else ''}")
-    how = {"mode": _PARALLEL.value, "num_devices": _NUM_DEVICES.value, "profile": _PROFILE.value}
     deadline = None if _MAX_MINUTES.value is None else _STARTED + 60 * _MAX_MINUTES.value
-    figures = train_experiment(experiment, workdir, **how, deadline=deadline)
+    figures = train_experiment(experiment, workdir, **_devices(), profile=_PROFILE.value, deadline=deadline)
     say(verdict(experiment, figures, changes(registered, experiment, platform=default_backend())))
     say(f"next: python launch.py --mode=evaluate --workdir={shlex.quote(str(workdir))}")
 
@@ -164,9 +162,7 @@ def evaluate() -> None:
     if _WORKDIR.value is None and _EXPERIMENT.value is None:
         raise UserError("--mode=evaluate needs --workdir=FOLDER, the folder of a run (runs/<experiment> by default).")
     workdir = Path(_WORKDIR.value or f"runs/{_EXPERIMENT.value}")
-    experiment = _of_workdir(workdir)
-    how = {"mode": _PARALLEL.value, "num_devices": _NUM_DEVICES.value, "profile": _PROFILE.value}
-    evaluate_workdir(workdir, experiment, step=_STEP.value, **how)
+    evaluate_workdir(workdir, _of_workdir(workdir), step=_STEP.value, **_devices(), profile=_PROFILE.value)
 
 
 def inspect() -> None:
@@ -187,47 +183,48 @@ def inspect() -> None:
 def kernels() -> None:
     """Draws a picture through every hand-designed kernel."""
     from cnn_jax.kernel_sheet import draw_kernel_sheet, load_picture
-    from cnn_jax.ops.padding import BORDERS
-    from cnn_jax.report import say
 
-    if _BORDER.value is not None and _BORDER.value not in BORDERS:
-        raise unknown("--border", _BORDER.value, BORDERS)
-    path = Path(_OUTPUT.value or "runs/kernels.png")
-    names = draw_kernel_sheet(load_picture(_IMAGE.value or "chelsea"), path, border=_BORDER.value or "reflect")
-    say(f"wrote {path}: {len(names)} kernels ({', '.join(names)})")
+    path, border = Path(_OUTPUT.value or "runs/kernels.png"), "reflect" if _BORDER.value is None else _BORDER.value
+    names = draw_kernel_sheet(load_picture(_IMAGE.value or "chelsea"), path, border=border)
+    print(f"wrote {path}: {len(names)} kernels ({', '.join(names)})")
 
 
 def cache_data() -> None:
     """Writes the decoded images of an experiment's data to disk, for runs to read instead of decoding them."""
-    from cnn_jax.cache_data import cache_data as cache_data_of
-    from cnn_jax.report import say
+    from cnn_jax import cache_data
 
-    cache_data_of(_chosen()[0])
-    say(f"next: {_command()}")
+    cache_data.cache_data(_chosen()[0])
+    print(f"next: {_command()}")
+
+
+def check_data() -> None:
+    """Reads all data of an experiment once, and says what is wrong with them."""
+    from cnn_jax import check_data
+
+    check_data.check_data(_chosen()[0])
 
 
 def verify_resume() -> None:
     """Kills short runs of an experiment, and compares what continues with a run in one go."""
     from cnn_jax import verify_resume
 
-    verify_resume.verify_resume(_chosen()[0], mode=_PARALLEL.value, num_devices=_NUM_DEVICES.value)
+    verify_resume.verify_resume(_chosen()[0], **_devices())
 
 
 def autopsy() -> None:
     """Looks again at an update that made a run end, since it was not finite."""
-    from cnn_jax.autopsy import examine_again, findings_table
+    from cnn_jax import autopsy
     from cnn_jax.build import build
-    from cnn_jax.report import console
 
     if _WORKDIR.value is None:
         raise UserError("--mode=autopsy needs --workdir=FOLDER, the folder of the run that ended.")
     workdir = Path(_WORKDIR.value)
-    console().print(findings_table(examine_again(workdir, build(_of_workdir(workdir)), step=_STEP.value)))
+    autopsy.examine_again(workdir, build(_of_workdir(workdir)), step=_STEP.value)
 
 
 MODES = {
     "train": train, "evaluate": evaluate, "list": list_experiments, "describe": describe, "inspect": inspect, "kernels": kernels,
-    "cache_data": cache_data, "verify_resume": verify_resume, "autopsy": autopsy,
+    "cache_data": cache_data, "check_data": check_data, "verify_resume": verify_resume, "autopsy": autopsy,
 }  # fmt: skip
 
 
@@ -270,6 +267,10 @@ def _of_workdir(workdir: Path) -> Experiment:
     return override_all(experiment, _SET.value)
 
 
+def _devices() -> dict:
+    return {"mode": _PARALLEL.value, "num_devices": _NUM_DEVICES.value}
+
+
 def _chosen() -> tuple[Experiment, Experiment]:
     """The experiment with --tiny, --set and --seed applied, in this order, and as it is registered."""
     from cnn_jax.check import check
@@ -288,8 +289,7 @@ def _chosen() -> tuple[Experiment, Experiment]:
 
 def _command() -> str:
     """The command that trains what the present flags describe."""
-    words = ["python", "launch.py", f"--experiment={_EXPERIMENT.value or DEFAULT}"]
-    words += ["--tiny"] if _TINY.value else []
+    words = ["python", "launch.py", f"--experiment={_EXPERIMENT.value or DEFAULT}", *(["--tiny"] if _TINY.value else [])]
     words += [word for assignment in _SET.value for word in ("--set", assignment)]
     words += [f"--{flag.name}={flag.value}" for flag in (_WORKDIR, _SEED, _NUM_DEVICES) if flag.value is not None]
     words += [] if _PARALLEL.value == "jit" else [f"--parallel={_PARALLEL.value}"]

@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,13 +15,13 @@ from cnn_jax.build import Built, build
 from cnn_jax.checkpoint import Checkpoints
 from cnn_jax.data.samplers import Order
 from cnn_jax.data.source import Source
-from cnn_jax.errors import UserError, unknown
+from cnn_jax.errors import UserError, shortened, unknown
 from cnn_jax.evaluate import restore_target
 from cnn_jax.files import finite, write_text
 from cnn_jax.losses.binding import bound
 from cnn_jax.mixing import mixed_loss
 from cnn_jax.parallel import compiled, make_parallel
-from cnn_jax.report import say, table
+from cnn_jax.report import console, say, table
 from cnn_jax.state import TrainState
 from cnn_jax.step import make_gradients, make_prepare
 from cnn_jax.tree_difference import name_of
@@ -121,21 +122,21 @@ def examine_again(workdir: Path, built: Built, *, step: int | None) -> Findings:
         raise unknown("--step", str(step), list(map(str, known)), "They are those of failed updates.")
     folder = workdir / "autopsy" / f"step_{known[-1] if step is None else step}"
     try:
+        with zipfile.ZipFile(folder / "batch.npz") as archive:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                raise ValueError("it is compressed, which it was not when it was written")  # it could grow to any size
         with np.load(folder / "batch.npz", allow_pickle=False) as file:
             batch = {name: file[name] for name in ("inputs", "targets")}
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder / 'batch.npz'} cannot be read: {error}. Use another --step: {', '.join(map(str, known))}.") from None
+    except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+        others = ", ".join(map(str, known))
+        raise UserError(f"{folder / 'batch.npz'} cannot be read: {shortened(error)}. Use another --step: {others}.") from None
     with Checkpoints(folder / "checkpoints", best_by="loss", read_only=True) as checkpoints:
         state = checkpoints.restore(checkpoints.last_good(say) or 0, restore_target(built, make_parallel("jit", 1)))
     findings = examine(built, state, batch)
     say(f"the update of step {int(state.step) + 1}, computed in {built.experiment.precision}: {findings.origin}")
-    return findings
-
-
-def findings_table(findings: Findings) -> Any:
-    """Returns the layers' outputs as a table."""
     rows = [[path, "not finite" if value is None else f"{value:.4g}"] for path, value in findings.layers]
-    return table(["layer", "largest output"], rows)
+    console().print(table(["layer", "largest output"], rows))
+    return findings
 
 
 def _outputs(model: nn.Module, state: TrainState, inputs: PyTree, key: jax.Array) -> tuple[PyTree, list[tuple[str, jax.Array]]]:

@@ -107,6 +107,8 @@ def check(experiment: Experiment) -> None:
         raise UserError(f"seed={experiment.seed} must be from 0 to 4294967295 (2³² − 1).")
     if experiment.workers < 0:
         raise UserError(f"workers={experiment.workers} must not be negative; 0 decodes in the main process.")
+    if not 0 <= experiment.max_bad_fraction <= 1:
+        raise UserError(f"max_bad_fraction={experiment.max_bad_fraction} must lie from 0 to 1; 0 refuses any example that cannot be used.")
     if experiment.ema_decay is not None and not 0 < experiment.ema_decay < 1:
         raise UserError(f"ema_decay={experiment.ema_decay} must lie between 0 and 1; none turns it off.")
     if experiment.clip_norm is not None and not experiment.clip_norm > 0:

@@ -15,9 +15,10 @@ from rich.console import Group
 
 from cnn_jax.build import Built, build, first_state
 from cnn_jax.checkpoint import Checkpoints
+from cnn_jax.data.faults import BadExamples, check_labels
 from cnn_jax.data.feed import Ahead
-from cnn_jax.data.pipeline import empty_batch, eval_batches
-from cnn_jax.data.source import Source
+from cnn_jax.data.pipeline import OnBad, empty_batch, eval_batches
+from cnn_jax.data.source import Part, Source
 from cnn_jax.embedding_files import retrieval_table, write_embedding_files
 from cnn_jax.errors import UserError
 from cnn_jax.experiment import Experiment
@@ -38,7 +39,8 @@ from cnn_jax.workdir import as_computed, identity, read_experiment
 class Evaluation(NamedTuple):
     """Figures over a test set; `outputs` and `targets` are of its examples in order. `figures` are the plain numbers.
 
-    `retrieval` is what each example found among the others, where outputs are embeddings.
+    `retrieval` is what each example found among the others, where outputs are embeddings. `places` in the test set are of the examples that
+    could be evaluated; None for all.
     """
 
     results: dict[str, Any]
@@ -46,17 +48,22 @@ class Evaluation(NamedTuple):
     targets: np.ndarray
     num_examples: int
     retrieval: Retrieval | None = None
+    places: np.ndarray | None = None
 
     @property
     def figures(self) -> dict[str, float]:
         return {name: value for name, value in self.results.items() if isinstance(value, float)}
 
+    @property
+    def indices(self) -> np.ndarray:
+        return np.arange(self.num_examples) if self.places is None else self.places
+
 
 class Evaluator:
     """Evaluates states of one experiment on one source. The step is compiled at the first call, once."""
 
-    def __init__(self, built: Built, parallel: Parallel, source: Source):
-        experiment = built.experiment
+    def __init__(self, built: Built, parallel: Parallel, source: Source, on_bad: OnBad | None = None):
+        experiment, self.on_bad = built.experiment, on_bad
         self.built, self.parallel, self.source, self.workers = built, parallel, source, experiment.workers
         # The examples of a batch do not depend on the devices, or a loss over pairs would: only the padding does.
         self.batch_size = min(experiment.eval_batch_size, len(source))
@@ -76,13 +83,14 @@ class Evaluator:
         """Returns the figures; None if `stop`, asked after each batch, said so before they were there."""
         if self.compiled is None:
             self.compile(variables)
-        totals, outputs, targets = None, [], []
+        totals, outputs, targets, valid = None, [], [], []
         for batch, (measures, batch_outputs) in self._computed(variables):
             # Summed in float64 and int64 on the host: a float32 count would stop at 2²⁴.
             measures = jax.tree.map(lambda x: np.asarray(x, np.float64 if np.issubdtype(x.dtype, np.floating) else np.int64), measures)
             totals = measures if totals is None else jax.tree.map(np.add, totals, measures)
             outputs.append(np.asarray(batch_outputs)[batch["valid"]])
             targets.append(batch["targets"][batch["valid"]])
+            valid.append(batch["valid"][: self.batch_size])
             if stop():
                 return None
         outputs, targets = np.concatenate(outputs), np.concatenate(targets)
@@ -97,11 +105,13 @@ class Evaluator:
             results["lone_labels"] = retrieval.num_lone
             results["cmc"] = cmc_curve(retrieval)
             results["retrieval_per_class"] = per_class(retrieval)
-        return Evaluation(results, outputs, targets, len(targets), retrieval)
+        places = None if len(targets) == len(self.source) else np.flatnonzero(np.concatenate(valid))
+        return Evaluation(results, outputs, targets, len(targets), retrieval, places)
 
     def _computed(self, variables: PyTree) -> Iterator[tuple[Batch, tuple[Measures, PyTree]]]:
         """Each batch and what the step makes of it, one late: so the host brings the next and reads the last while the device computes."""
-        batches = eval_batches(self.source, batch_size=self.batch_size, padded_size=self.padded_size, workers=self.workers)
+        sizes = {"batch_size": self.batch_size, "padded_size": self.padded_size}
+        batches = eval_batches(self.source, **sizes, workers=self.workers, on_bad=self.on_bad)
         ahead, last = Ahead(batches, place=lambda batch: (batch, self.parallel.shard(batch))), None
         for batch, placed in ahead:
             present = batch, self.compiled(variables, placed)
@@ -133,7 +143,9 @@ def evaluate_workdir(
     trained_in, precision = as_computed(experiment, workdir).precision, built.experiment.precision
     if trained_in not in (precision, "auto"):
         say(f"computed in {explained(experiment.precision, jax.default_backend())}; its training last computed in {trained_in}")
-    evaluator = Evaluator(built, parallel, source)
+    check_labels(source, "test", built.dataset.num_classes)
+    bad = BadExamples(workdir / "bad_test_examples.jsonl", max_fraction=experiment.max_bad_fraction, say=say)
+    evaluator = Evaluator(built, parallel, source, on_bad=bad.of("test", source))
     evaluator.compile(state.eval_variables)
     if profile:
         with Trace(evaluator.compiled, workdir / "profile", num_calls=-(-len(source) // evaluator.batch_size)) as evaluator.compiled:
@@ -151,7 +163,8 @@ def evaluate_workdir(
         raise UserError(f"The results cannot be written to {workdir}: {error.strerror}.") from None
     say(f"wrote {workdir / 'evaluation.json'} and {workdir / 'predictions.csv'}")
     if evaluation.retrieval is not None:
-        write_embedding_files(workdir, evaluation.outputs, evaluation.retrieval, source, built.dataset.class_names)
+        seen = source if evaluation.places is None else Part(source, evaluation.places)
+        write_embedding_files(workdir, evaluation.outputs, evaluation.retrieval, seen, built.dataset.class_names)
     return evaluation
 
 
@@ -234,20 +247,21 @@ def write_predictions(path: Path, evaluation: Evaluation, outputs: str) -> None:
 def _class_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
     probabilities = np.asarray(jax.nn.softmax(jnp.asarray(evaluation.outputs)))
     predicted = probabilities.argmax(1)
-    rows = zip(range(len(predicted)), evaluation.targets, predicted, probabilities.max(1).round(6), strict=True)
+    rows = zip(evaluation.indices, evaluation.targets, predicted, probabilities.max(1).round(6), strict=True)
     return ["index", "label", "prediction", "probability"], rows
 
 
 def _neighbour_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
     nearest = evaluation.retrieval.nearest
     distances = np.linalg.norm(evaluation.outputs - evaluation.outputs[nearest], axis=1).round(6)
-    rows = zip(range(len(nearest)), evaluation.targets, nearest, evaluation.targets[nearest], distances, strict=True)
+    indices = evaluation.indices
+    rows = zip(indices, evaluation.targets, indices[nearest], evaluation.targets[nearest], distances, strict=True)
     return ["index", "label", "nearest", "nearest_label", "distance"], rows
 
 
 def _score_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
-    return ["index", "target", "score"], zip(range(len(evaluation.targets)), evaluation.targets, evaluation.outputs, strict=True)
+    return ["index", "target", "score"], zip(evaluation.indices, evaluation.targets, evaluation.outputs, strict=True)
 
 
 def _pair_rows(evaluation: Evaluation) -> tuple[list[str], Iterable[tuple]]:
-    return ["index", "same", "distance"], zip(range(len(evaluation.targets)), evaluation.targets, evaluation.outputs, strict=True)
+    return ["index", "same", "distance"], zip(evaluation.indices, evaluation.targets, evaluation.outputs, strict=True)

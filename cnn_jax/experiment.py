@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from cnn_jax.errors import UserError, unknown
+from cnn_jax.errors import UserError, shortened, unknown
 
 Precision = Literal["auto", "float32", "bfloat16"]  # of a network's computations; parameters are always float32
 Length = Literal["unit", "free"]  # of embeddings: scaled to 1, or as the network gives them
@@ -115,6 +115,7 @@ class Experiment:
     ema_decay: float | None = None  # of params and batch_stats; evaluation then uses the average
     steps_per_dispatch: int = 1  # updates that are handed to the device at once; the numbers are the same
     workers: int = 2  # processes that decode images, for data sets that do not fit in memory
+    max_bad_fraction: float = 0.01  # of a split's examples, which may be unusable: they are replaced, and recorded
 
 
 _NESTED = {"about": About, "expected": Expected}
@@ -157,12 +158,12 @@ def from_json(text: str, source: str = "experiment.json") -> Experiment:
     """
     try:
         fields = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"{source} is not valid JSON ({error}). Was it edited? Restore it, or use another --workdir.") from None
+    except (ValueError, RecursionError) as error:  # of Python's whole numbers, too, some are too long
+        raise UserError(f"{source} is not valid JSON ({shortened(error)}). Was it edited? Restore it, or use another --workdir.") from None
     try:
         return _revive(Experiment, fields)
     except (TypeError, AttributeError, ValueError, KeyError) as error:
-        raise UserError(f"{source} does not describe an experiment of this version: {error}. Use another --workdir.") from None
+        raise UserError(f"{source} does not describe an experiment of this version: {shortened(error)}. Use another --workdir.") from None
 
 
 def _revive(kind: type, fields: dict[str, Any]) -> Any:

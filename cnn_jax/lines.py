@@ -8,6 +8,8 @@ from typing import Any
 
 from cnn_jax.files import finite, write_text
 
+_LONGEST = 2**24  # bytes of a line; of a longer one each part is no record
+
 
 class Lines:
     """Records appended to a file. Those that cannot be written are kept, and written with the next.
@@ -21,7 +23,7 @@ class Lines:
 
     def __init__(self, path: Path):
         self.path = path
-        self._size = path.stat().st_size if path.exists() else 0
+        self._written: tuple[int, int, int] | None = None  # device and number of the file, and how long it is without what was cut short
         self._pending = b""
 
     def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
@@ -32,11 +34,13 @@ class Lines:
         """
         if not self.path.exists():
             return
-        text = self.path.read_text(errors="replace")
-        kept = "".join(line + "\n" for line in text.splitlines() if _is(wanted, line))
-        if kept != text:
-            write_text(self.path, kept)
-        self._size = self.path.stat().st_size
+        kept, size = [], self.path.stat().st_size
+        with open(self.path, "rb") as file:
+            while line := file.readline(_LONGEST):
+                if line.endswith(b"\n") and _is(wanted, line):
+                    kept.append(line)
+        if sum(map(len, kept)) != size:
+            write_text(self.path, b"".join(kept).decode())
 
     def add(self, record: dict[str, Any]) -> None:
         """Appends a record, after those that could not be written before.
@@ -45,16 +49,15 @@ class Lines:
           OSError: it cannot be written now.
         """
         self._pending += (json.dumps(finite(record)) + "\n").encode()
-        if not self.path.exists():
-            self._size = 0
-        with open(self.path, "r+b" if self._size else "wb", buffering=0) as file:
-            # What a full disk took of a line is written over.
-            file.seek(self._size)
+        with open(self.path, "ab", buffering=0) as file:
+            found = os.fstat(file.fileno())
+            # What a full disk took of a line goes. In another file, such as that of a disk that was mounted meanwhile, nothing does.
+            if self._written is not None and self._written[:2] == (found.st_dev, found.st_ino) and found.st_size > self._written[2]:
+                file.truncate(self._written[2])
             rest = self._pending
             while rest:
                 rest = rest[file.write(rest) :]
-            file.truncate()
-            self._size = file.tell()
+            self._written = (found.st_dev, found.st_ino, os.fstat(file.fileno()).st_size)
         self._pending = b""
 
     def synchronise(self) -> None:
@@ -68,8 +71,8 @@ class Lines:
                 os.fsync(file.fileno())
 
 
-def _is(wanted: Callable[[dict[str, Any]], bool], line: str) -> bool:
+def _is(wanted: Callable[[dict[str, Any]], bool], line: bytes) -> bool:
     try:
-        return wanted(json.loads(line))
+        return wanted(json.loads(line))  # UnicodeDecodeError is a ValueError
     except (ValueError, KeyError, TypeError, RecursionError):
         return False

@@ -7,6 +7,7 @@ from cnn_jax import optim
 from cnn_jax.data import catalogue, samplers, unseen_classes
 from cnn_jax.data.digits import digits
 from cnn_jax.data.generated import generated
+from cnn_jax.data.image_folder import image_folder
 from cnn_jax.data.lfw_subset import lfw_subset
 from cnn_jax.data.pairs import digits_pairs
 from cnn_jax.losses.by_name import LOSSES, MINERS  # they have a file of their own for their number
@@ -119,6 +120,7 @@ DATASETS = {
     "cars196": unseen_classes.cars196,
     "cub200": unseen_classes.cub200,
     "stanford_online_products": unseen_classes.stanford_online_products,
+    "image_folder": image_folder,
     "generated": generated,
 }
 

@@ -14,8 +14,9 @@ from cnn_jax.autopsy import autopsy
 from cnn_jax.build import Built, build, first_state
 from cnn_jax.check import resolve
 from cnn_jax.checkpoint import Checkpoints
+from cnn_jax.data.faults import BadExamples, check_labels
 from cnn_jax.data.feed import Ahead, Chunk, Indexed, chunks, cuts, resident, stacked, taken
-from cnn_jax.data.pipeline import empty_batch, train_batches
+from cnn_jax.data.pipeline import OnBad, empty_batch, train_batches
 from cnn_jax.data.samplers import Order
 from cnn_jax.data.source import Source
 from cnn_jax.dispatch import make_steps
@@ -65,6 +66,8 @@ def train(
     _check_divisible(experiment, parallel)
     old = folder.read_experiment(workdir)
     sources = {split: built.dataset.open(split) for split in ("train", "test")}
+    for split, source in sources.items():
+        check_labels(source, split, built.dataset.num_classes)
     order = built.sampler(sources["train"], experiment.batch_size)
     with Lock(workdir) as lock, _checkpoints(experiment, workdir) as checkpoints:
         lock.check()
@@ -73,7 +76,8 @@ def train(
         record = {"metrics": None, "window": None} if last is None else checkpoints.record(last)
         state = parallel.make(partial(first_state, built)) if last is None else checkpoints.restore(last, restore_target(built, parallel))
         _announce(built, parallel, workdir, int(state.step), changed, asked=experiment.precision)
-        evaluator = Evaluator(built, parallel, sources["test"])
+        bad = BadExamples(workdir / "bad_examples.jsonl", max_fraction=experiment.max_bad_fraction, say=say)
+        evaluator = Evaluator(built, parallel, sources["test"], on_bad=bad.of("test", sources["test"]))
         if int(state.step) >= experiment.num_steps and record["metrics"] is not None:
             if profile:
                 raise UserError(f"Nothing is left to train in {workdir}, so there is no step to profile. Raise num_steps, or evaluate it.")
@@ -81,7 +85,8 @@ def train(
         # All that can fail for want of memory or for a wrong setting has been tried before anything is written.
         evaluator.compile(state.eval_variables)
         data = resident(sources["train"])
-        feed = _feed(built, sources["train"] if data is None else Indexed(sources["train"]), order, int(state.step))
+        source = sources["train"] if data is None else Indexed(sources["train"])
+        feed = _feed(built, source, order, int(state.step), bad.of("train", sources["train"]))
         feed = Ahead(feed, place=lambda chunk: chunk._replace(batches=parallel.shard_stacked(chunk.batches)))
         data = parallel.place(data or {})
         with timed("compiling the training step"):
@@ -124,12 +129,11 @@ def _dispatch(steps_fn: StepsFn, data: PyTree, state: TrainState, chunk: Chunk) 
     return steps_fn(state, data, chunk.batches, np.int32(chunk.num))
 
 
-def _feed(built: Built, source: Source | Indexed, order: Order, start_step: int) -> Iterator[Chunk]:
+def _feed(built: Built, source: Source | Indexed, order: Order, start_step: int, on_bad: OnBad) -> Iterator[Chunk]:
     """The batches from the first update after `start_step` on, in chunks that end where the loop has something else to do."""
     experiment = built.experiment
-    batches = train_batches(
-        source, order, seed=experiment.seed, start_step=start_step, num_steps=experiment.num_steps, workers=experiment.workers
-    )
+    steps = {"start_step": start_step, "num_steps": experiment.num_steps}
+    batches = train_batches(source, order, seed=experiment.seed, **steps, workers=experiment.workers, on_bad=on_bad)
     return chunks(batches, size=experiment.steps_per_dispatch, start_step=start_step, stop=_stop(experiment))
 
 

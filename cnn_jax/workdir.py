@@ -21,6 +21,7 @@ from cnn_jax.experiment import Experiment, differences, flatten, from_json, to_j
 from cnn_jax.files import write_text
 from cnn_jax.lock import Lock
 
+LIMIT = 2**20  # bytes of an experiment.json; a longer one is not read
 # Settings without which a run is no longer the same one. Others may change between starts; the change is named.
 IDENTITY = ("model", "dataset", "loss", "seed", "embedding_size", "embedding_length", "memory_size", "two_views")
 
@@ -36,6 +37,8 @@ def read_experiment(workdir: Path) -> Experiment | None:
     """
     path = workdir / "experiment.json"
     try:
+        if (size := path.stat().st_size) > LIMIT:
+            raise UserError(f"{path} has {size:,} bytes, more than any experiment. Restore it, or use another --workdir.")
         return from_json(path.read_text(), str(path))
     except (FileNotFoundError, NotADirectoryError):
         if os.path.exists(workdir / "checkpoints"):

@@ -31,7 +31,7 @@ LAYERS = [
     ["build", "verdict"],
     ["embedding_picture", "worst_retrievals", "projector", "listing", "profiling"],
     ["embedding_files"],
-    ["tiny", "evaluate", "description", "effective_field", "kernel_sheet", "calibrate", "cache_data"],
+    ["tiny", "evaluate", "description", "effective_field", "kernel_sheet", "calibrate", "cache_data", "check_data"],
     ["inspection", "autopsy", "loop"],
     ["train"],
     ["verify_resume"],

@@ -13,6 +13,7 @@ from cnn_jax.build import build
 from cnn_jax.options import reads
 from cnn_jax.override import override_all
 from cnn_jax.train import train
+from tests.hostile_images import good, write_classes
 from tests.runs import CLASSIFIER, REPOSITORY, launch_here
 
 README = (REPOSITORY / "README.md").read_text()
@@ -38,7 +39,9 @@ def test_commands_that_draw_draw(command, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not any(mode in c for mode in ("evaluate", "inspect", "kernels"))])
-def test_commands_in_the_readme_resolve(command, capsys):
+def test_commands_in_the_readme_resolve(command, capsys, tmp_path, monkeypatch):
+    write_classes(tmp_path / "flowers", good())  # the reader's own
+    monkeypatch.setenv("HOME", str(tmp_path))
     words = [w for w in shlex.split(command)[2:] if not w.startswith("--mode")]
     assert launch_here(*words, f"--mode={'describe' if words else 'list'}") == 0
     assert capsys.readouterr().out

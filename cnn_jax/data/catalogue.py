@@ -69,7 +69,7 @@ def imagenet2012(*, image_size: int = 224, train_image_size: int = 256, data_dir
     names = {"train": "train", "test": "validation"}  # the labels of ImageNet's own test split are not public
 
     def decoded(split: str) -> DecodedSource:
-        return open_decoded("imagenet2012", names[split], data_dir, decoders[split])
+        return open_decoded("imagenet2012", names[split], data_dir, decoders[split], num_classes=1000)
 
     return Dataset(
         name="imagenet2012",

@@ -109,7 +109,7 @@ def open_cache(source: DecodedSource) -> CachedSource | None:
     if not len(source) == len(images) == len(cache) == len(tables["checksums"]):
         raise DamagedCache(folder, f"it holds {len(images)} images and {len(cache)} labels, but the data set has {len(source)}")
     for i in sorted({0, len(source) // 2, len(source) - 1}):
-        example, found = source.example(i), cache[np.array([i])]
+        example, found = source.usable(i), cache[np.array([i])]
         if not all(np.array_equal(found[key][0], example[key]) for key in ("inputs", "targets")):
             raise DamagedCache(folder, f"example {i} is not what decoding gives (cached by {made_by}, here is {_decoder()})")
     return cache

@@ -3,30 +3,38 @@
 import contextlib
 import functools
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
 from absl import flags
 
+from cnn_jax.data.faults import described
 from cnn_jax.data.samplers import Order
 from cnn_jax.data.source import DecodedSource, Source
+from cnn_jax.errors import UserError
 from cnn_jax.types import Batch
 
+OnBad = Callable[[np.ndarray], None]  # is told the places of examples that cannot be used
 
-def train_batches(source: Source, order: Order, *, seed: int, start_step: int, num_steps: int, workers: int) -> Iterator[Batch]:
-    """Returns the batches of updates start_step + 1 to num_steps.
+
+def train_batches(
+    source: Source, order: Order, *, seed: int, start_step: int, num_steps: int, workers: int, on_bad: OnBad | None = None
+) -> Iterator[Batch]:
+    """Returns the batches of updates start_step + 1 to num_steps. An example that cannot be used is replaced by the next that can.
 
     Args:
       order: from `data.samplers`: (seed, step) -> the examples of a batch.
       workers: processes that decode, for a `DecodedSource`; 0 decodes here.
+      on_bad: is given the places of examples that cannot be used, as they come; None refuses them.
     """
     batch_size = len(order(seed, start_step))
     valid = np.ones(batch_size, bool)
     if isinstance(source, DecodedSource):
         stream = grain.MapDataset.range(start_step * batch_size, num_steps * batch_size)
-        stream = stream.map(lambda position: source.example(_batch_of(order, seed, position // batch_size)[position % batch_size]))
+        stream = stream.map(lambda position: source.usable(int(_batch_of(order, seed, position // batch_size)[position % batch_size])))
         for batch in _decoded(stream, batch_size, workers):
+            _tell(source, batch.pop("bad"), on_bad)
             yield {**batch, "valid": valid}
     else:
         for step in range(start_step, num_steps):
@@ -38,20 +46,45 @@ def _batch_of(order: Order, seed: int, step: int) -> np.ndarray:
     return order(seed, int(step))
 
 
-def eval_batches(source: Source, *, batch_size: int, workers: int, padded_size: int | None = None, first: int = 0) -> Iterator[Batch]:
+def eval_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    workers: int,
+    padded_size: int | None = None,
+    first: int = 0,
+    on_bad: OnBad | None = None,
+) -> Iterator[Batch]:
     """Returns every example from the `first` on once, in order, `batch_size` at a time.
 
     Each batch is filled up to `padded_size` (by default `batch_size`, which only the last one needs) with zeros that
-    `valid` marks False.
+    `valid` marks False; so it marks examples that cannot be used, and whose places hold others.
+
+    Args:
+      on_bad: as `train_batches` has it.
     """
     n = len(source)
     if isinstance(source, DecodedSource):
-        stream = grain.MapDataset.range(first, n).map(lambda index: source.example(index))
+        stream = grain.MapDataset.range(first, n).map(lambda index: source.usable(int(index)))
         batches = _decoded(stream, batch_size, workers)
     else:
         batches = (source[np.arange(start, min(start + batch_size, n))] for start in range(first, n, batch_size))
     for batch in batches:
-        yield _padded(batch, padded_size or batch_size)
+        bad = batch.pop("bad", np.full(len(batch["targets"]), -1))
+        _tell(source, bad, on_bad)
+        batch = _padded(batch, padded_size or batch_size)
+        batch["valid"][: len(bad)] &= bad < 0
+        yield batch
+
+
+def _tell(source: Source, bad: np.ndarray, on_bad: OnBad | None) -> None:
+    places = bad[bad >= 0]
+    if not len(places):
+        return
+    if on_bad is None:
+        name, why = described(source, int(places[0]))
+        raise UserError(f"Example {places[0]} ({name}) cannot be used: {why}. Mend or remove it.")
+    on_bad(places)
 
 
 def empty_batch(size: int, image_shape: tuple[int, ...]) -> Batch:

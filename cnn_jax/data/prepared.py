@@ -39,17 +39,18 @@ def open_decoded(
     label: str = "label",
     group: str | None = None,
     keep: Callable[[np.ndarray], np.ndarray] | None = None,
+    num_classes: int | None = None,
 ) -> DecodedSource:
     """Returns a split whose images are decoded when asked for, preparing it first if need be.
 
     Args:
-      label, group, keep: as `DecodedSource` has them.
+      label, group, keep, num_classes: as `DecodedSource` has them.
     """
     undecoded = partial(_records, builder, split, data_dir, decoders={"image": tfds.decode.SkipDecoding()})
     records = _records(builder, split, data_dir)
     facts = (split, *([] if keep is None else [_described(keep)]), _described(decode), image_decoder())
     cache = cache_folder(data_dir, records.dataset_info.full_name, *facts)
-    return DecodedSource(records, decode, undecoded=undecoded, label=label, group=group, keep=keep, cache=cache)
+    return DecodedSource(records, decode, undecoded=undecoded, label=label, group=group, keep=keep, cache=cache, num_classes=num_classes)
 
 
 def data_folder(data_dir: str | None) -> Path:

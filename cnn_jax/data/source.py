@@ -7,6 +7,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cnn_jax.errors import UserError, shortened
+
+_IN_A_ROW = 100  # examples that are tried, one after the other, before it is the disk rather than an image
+
 
 class Source(Protocol):
     """A split. `source[indices]` gathers the examples at an integer array of indices, as {"inputs", "targets"}.
@@ -41,6 +45,14 @@ class MemorySource:
     def __getitem__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         return {"inputs": self.images[indices], "targets": self.labels[indices]}
 
+    def content(self, index: int) -> bytes:
+        """Returns what an image is known by: its pixels."""
+        return self.images[index].tobytes()
+
+    def fault(self, index: int) -> str | None:
+        """Returns why an example cannot be used: None, what is in memory can."""
+        return None
+
 
 class DecodedSource:
     """A split too large for memory: each example is read and decoded when asked for, in grain's worker processes.
@@ -53,6 +65,7 @@ class DecodedSource:
       label, group: what a record calls its class, and the group of its class (None: it has none).
       keep: labels -> bool [n], the examples that are of this split; None keeps all.
       cache: where its images lie once they are cached, named for all that decides their pixels (`image_cache.py`).
+      num_classes: labels from there on are none; None takes any.
     """
 
     def __init__(
@@ -65,8 +78,9 @@ class DecodedSource:
         group: str | None = None,
         keep: Callable[[np.ndarray], np.ndarray] | None = None,
         cache: Path | None = None,
+        num_classes: int | None = None,
     ):
-        self.records, self.decode, self.label, self.cache = records, decode, label, cache
+        self.records, self.decode, self.label, self.cache, self.num_classes = records, decode, label, cache, num_classes
         self._undecoded, self._group, self._keep = undecoded, group, keep
 
     def __len__(self) -> int:
@@ -94,10 +108,78 @@ class DecodedSource:
         return labels, groups if self._group else None
 
     def example(self, index: int) -> dict[str, np.ndarray]:
-        """Returns one decoded example."""
-        record = self.records[int(index if self._keep is None else self._kept[index])]
-        return {"inputs": self.decode(record["image"]), "targets": np.int32(record[self.label])}
+        """Returns one decoded example. Raises what its decoder does, and ValueError if its label is no class."""
+        record = self.records[self.place_of(index)]
+        label = int(record[self.label])
+        if self.num_classes is not None and not 0 <= label < self.num_classes:
+            raise ValueError(f"its label {label} is none of the {self.num_classes} classes")
+        return {"inputs": self.decode(record["image"]), "targets": np.int32(label)}
+
+    def usable(self, index: int) -> dict[str, np.ndarray]:
+        """Returns one decoded example and, as "bad", −1; or, where it cannot be used, the next that can, and the place of the bad one.
+
+        Raises:
+          UserError: many in a row cannot be used.
+        """
+        for step in range(_IN_A_ROW):
+            try:
+                example = self.example((index + step) % len(self))
+            except Exception as error:  # whatever broken data make of a decoder
+                why = error
+                continue
+            return {**example, "bad": np.int64(-1 if step == 0 else index)}
+        raise UserError(
+            f"{_IN_A_ROW} examples in a row cannot be used, from example {index} on: {shortened(why)}. Are the data where they were?"
+        )
+
+    def fault(self, index: int) -> str | None:
+        """Returns why an example cannot be used; None if it can."""
+        try:
+            self.example(index)
+        except Exception as error:  # as above
+            return shortened(str(error) or type(error).__name__)
+        return None
+
+    def content(self, index: int) -> bytes:
+        """Returns what an image is known by: its file's content where that is kept, else its pixels."""
+        image = (self.records if self._undecoded is None else self._whole)[self.place_of(index)].get("image")
+        image = self.records[self.place_of(index)]["image"] if image is None else image
+        return image if isinstance(image, bytes) else np.asarray(image).tobytes()
+
+    @cached_property
+    def _whole(self) -> Sequence[dict[str, Any]]:
+        return self._undecoded()
+
+    def place_of(self, index: int) -> int:
+        """Returns an example's place among the records."""
+        return int(index if self._keep is None else self._kept[index])
 
     def __getitem__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        examples = [self.example(i) for i in indices]
+        examples = [self.usable(int(i)) for i in indices]
         return {key: np.stack([e[key] for e in examples]) for key in ("inputs", "targets")}
+
+
+class Part:
+    """Some examples of a source, by their places in it.
+
+    >>> source = MemorySource(np.zeros((3, 8, 8, 1), np.uint8), np.array([5, 6, 7]))
+    >>> Part(source, np.array([0, 2])).labels.tolist()
+    [5, 7]
+    """
+
+    def __init__(self, source: Source, places: np.ndarray):
+        self.source, self.places = source, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.source.labels[self.places]
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        return None if self.source.groups is None else self.source.groups[self.places]
+
+    def __getitem__(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        return self.source[self.places[indices]]
