@@ -41,8 +41,8 @@ def check_data(experiment: Experiment) -> None:
         for test, train in both[:_SHOWN]:
             say(f"  {name_of(sources['test'], test)} (test) is {name_of(sources['train'], train)} (train)")
         raise UserError(
-            f"{len(both):,} of {len(sources['test']):,} test images are in the train split too. Figures of this test set flatter: remove them "
-            f"from one of the two."
+            f"{len(both):,} of {len(sources['test']):,} test images are in the train split too. Figures of this test set flatter: remove "
+            f"them from one of the two."
         )
     say("no test image is in the train split")
 

@@ -118,7 +118,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path, capsys, monkeypatch):
 def test_a_run_is_diagnosed_and_leaves_its_pictures(tmp_path, capsys, monkeypatch):
     every = ("precision_at_1", "recall_at_1", "cmc_5", "r_precision", "map_at_r", "mean_average_precision", "mrr", "ndcg", "nmi", "ami")
     specs = tuple(Spec({"recall_at_1": "recall_at_k", "cmc_5": "cmc"}.get(name, name)) for name in every)
-    monkeypatch.setattr("cnn_jax.train.collapse_warning", lambda means: "point collapse" if "embeddings/norm" in means else None)
+    monkeypatch.setattr("cnn_jax.loop.collapse_warning", lambda means: "point collapse" if "embeddings/norm" in means else None)
     train(dataclasses.replace(TRIPLET, retrieval=specs, num_steps=12, eval_every=12), tmp_path)
     assert capsys.readouterr().out.count("warning: at step 5, point collapse\n") == 1
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
