@@ -28,7 +28,7 @@ _EXPERIMENT = flags.DEFINE_string("experiment", None, "The experiment's name; wi
 _MODE = flags.DEFINE_string("mode", None, f"train (default), {', '.join(_OTHER_MODES)}.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<experiment>. One that exists is continued.")
 _SET = flags.DEFINE_multi_string("set", [], "key=value, changes one setting of the experiment; may be repeated.")
-_PARALLEL = flags.DEFINE_string("parallel", "jit", "jit (over a mesh of devices) or pmap; the numbers are the same.")
+_PARALLEL = flags.DEFINE_string("parallel", "jit", "jit (over a mesh), pmap, or fsdp (the state in parts); the same numbers.")
 _NUM_DEVICES = flags.DEFINE_integer("num_devices", None, "Devices to use; default all. A CPU is split into so many.")
 _SEED = flags.DEFINE_integer("seed", None, "Random seed of initialisation, data order and augmentation.")
 _TINY = flags.DEFINE_bool("tiny", False, "Shrink the experiment to a few seconds on generated data.")
@@ -98,8 +98,8 @@ def run(argv: list[str]) -> None:
         raise unknown("--mode", mode, MODES)
     if _EXPERIMENT.value is not None and _EXPERIMENT.value not in EXPERIMENTS:
         raise unknown("experiment", _EXPERIMENT.value, EXPERIMENTS)
-    if _PARALLEL.value not in ("jit", "pmap"):
-        raise unknown("--parallel", _PARALLEL.value, ("jit", "pmap"))
+    if _PARALLEL.value not in ("jit", "pmap", "fsdp"):
+        raise unknown("--parallel", _PARALLEL.value, ("jit", "pmap", "fsdp"))
     for flag in OURS:
         if flags.FLAGS[flag.name].present and flag.name not in ("mode", *_READ_BY[mode]):
             modes = [name for name, read in _READ_BY.items() if flag.name in read]

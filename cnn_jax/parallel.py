@@ -1,30 +1,36 @@
 """The only place that knows devices: the same step on one or many, by `jit` over a mesh or by `pmap`.
 
-Both give the same numbers. Under `jit` the compiler splits the work of a global batch; under `pmap` the step is told the
-axis' name and gathers what it must. The state never has a device axis, so all else is the same in both.
+All give the same numbers. Under `jit` the compiler splits the work of a global batch; under `pmap` the step is told the
+axis' name and gathers what it must. The state never has a device axis, so all else is the same in both. With `fsdp`, which is
+`jit` too, each device keeps a part of the state, and gets the parameters whole for as long as a step computes with them.
 """
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from cnn_jax.errors import UserError, unknown
 from cnn_jax.types import Batch, PyTree
 
 AXIS = "data"  # the name of the devices' axis
+_WORTH_SPLITTING = 2**12  # numbers of an array
 
 
 class Parallel(NamedTuple):
     """How steps run on devices.
 
     Attributes:
+      name: as `--parallel` has it.
       axis_name: what the step is made with: None under jit.
-      make: (f) -> f(), compiled, its arrays whole on each device.
-      shapes: (f) -> the shapes of f() without its numbers, to be whole on each device.
+      around: (step) -> the step, which brings together what it needs of a state that lies in parts, and leaves parts.
+      make: (f) -> f(), compiled: a state, where it is to be.
+      shapes: (f) -> the shapes of f() without its numbers, and where they are to be.
       place: puts NumPy arrays on the devices, whole on each.
       shard: puts a batch of NumPy arrays on the devices, each its part. The copy goes on when it returns; so it does for `shard_stacked`.
       shard_stacked: the same with batches that are stacked along a first axis.
@@ -32,8 +38,10 @@ class Parallel(NamedTuple):
       compile_steps: (steps, state, data, batches) -> steps as from `step.make_steps`, compiled once. The state is given away.
     """
 
+    name: str
     num_devices: int
     axis_name: str | None
+    around: Callable[[Callable[..., Any]], Callable[..., Any]]
     make: Callable[[Callable[[], PyTree]], PyTree]
     shapes: Callable[[Callable[[], PyTree]], PyTree]
     place: Callable[[PyTree], PyTree]
@@ -50,22 +58,76 @@ def over_mesh(devices: list[jax.Device]) -> Parallel:
     >>> parallel.num_devices, parallel.axis_name
     (1, None)
     """
-    mesh = jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-    whole, split, stacked = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P(None, AXIS))
+    mesh = _mesh(devices)
+    whole = NamedSharding(mesh, P())
+    return _by_jit("jit", mesh, lambda shape: whole, around=lambda step: step)
+
+
+def over_parts(devices: list[jax.Device]) -> Parallel:
+    """Returns `jit` over a mesh whose devices each keep a part of the large arrays of the state (FSDP): of parameters, optimizer, average.
+
+    An array of at least 2¹² numbers is split along its longest axis that the devices divide, the last of equal ones; others are whole.
+
+    Reference: Rajbhandari et al., "ZeRO: memory optimizations toward training trillion parameter models", 2020, stage 3.
+
+    >>> over_parts(jax.local_devices()[:1]).name
+    'fsdp'
+    """
+    mesh, n = _mesh(devices), len(devices)
+    whole = NamedSharding(mesh, P())
+
+    def place(shape: tuple[int, ...]) -> NamedSharding:
+        axes = [axis for axis, size in enumerate(shape) if size % n == 0]
+        if n == 1 or not axes or math.prod(shape) < _WORTH_SPLITTING:
+            return whole
+        axis = max(axes, key=lambda a: (shape[a], a))
+        return NamedSharding(mesh, P(*[None] * axis, AXIS))
+
+    def around(step):
+        def gathering(state: PyTree, batch: Batch) -> Any:
+            places = jax.tree.map(lambda x: place(x.shape), state)
+            # Momentum and average are only added to: they stay where they are.
+            used = state.replace(params=jax.lax.with_sharding_constraint(state.params, jax.tree.map(lambda _: whole, state.params)))
+            state, measures = step(used, batch)
+            return jax.lax.with_sharding_constraint(state, places), measures
+
+        return gathering
+
+    return _by_jit("fsdp", mesh, place, around)
+
+
+def _mesh(devices: list[jax.Device]) -> Mesh:
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def _by_jit(name: str, mesh: Mesh, place: Callable[[tuple[int, ...]], NamedSharding], around: Callable) -> Parallel:
+    whole, split, stacked = (NamedSharding(mesh, spec) for spec in (P(), P(AXIS), P(None, AXIS)))
+
+    def places(tree):
+        return jax.tree.map(lambda x: place(x.shape), tree)
 
     def compile_step(step, state, batch, *, donate: bool):
-        jitted = jax.jit(step, in_shardings=(whole, split), out_shardings=whole, donate_argnums=0 if donate else ())
+        @functools.wraps(step)
+        def whole_first(state, batch):
+            return step(jax.lax.with_sharding_constraint(state, jax.tree.map(lambda _: whole, state)), batch)
+
+        # What is given away comes back; what is not is only read.
+        out, step_fn = ((places(state), whole), step) if donate else (whole, whole_first)
+        jitted = jax.jit(step_fn, in_shardings=(places(state), split), out_shardings=out, donate_argnums=0 if donate else ())
         return jitted.lower(state, batch).compile()
 
     def compile_steps(steps, state, data, batches):
-        jitted = jax.jit(steps, in_shardings=(whole, whole, stacked, whole), out_shardings=whole, donate_argnums=0)
+        out = (places(state), whole)
+        jitted = jax.jit(steps, in_shardings=(places(state), whole, stacked, whole), out_shardings=out, donate_argnums=0)
         return jitted.lower(state, data, batches, np.int32(1)).compile()
 
     return Parallel(
-        num_devices=len(devices),
+        name=name,
+        num_devices=mesh.size,
         axis_name=None,
-        make=lambda f: _made(f, whole),
-        shapes=lambda f: _shapes(f, whole),
+        around=around,
+        make=lambda f: _made(f, places(jax.eval_shape(f))),
+        shapes=lambda f: _shapes(f, place),
         place=lambda data: jax.device_put(data, whole),
         shard=lambda batch: jax.device_put(dict(batch), split),
         shard_stacked=lambda batches: jax.device_put(dict(batches), stacked),
@@ -82,7 +144,7 @@ def over_pmap(devices: list[jax.Device]) -> Parallel:
     (1, 'data')
     """
     n = len(devices)
-    mesh = jax.make_mesh((n,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    mesh = _mesh(devices)
     whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
 
     def shard(batch: Batch) -> Batch:
@@ -105,10 +167,12 @@ def over_pmap(devices: list[jax.Device]) -> Parallel:
         return mapped.lower(state, data, batches, np.int32(1)).compile()
 
     return Parallel(
+        name="pmap",
         num_devices=n,
         axis_name=AXIS,
-        make=lambda f: _made(f, whole),
-        shapes=lambda f: _shapes(f, whole),
+        around=lambda step: step,
+        make=lambda f: _made(f, jax.tree.map(lambda _: whole, jax.eval_shape(f))),
+        shapes=lambda f: _shapes(f, lambda shape: whole),
         place=lambda data: jax.device_put(data, whole),
         shard=shard,
         shard_stacked=shard_stacked,
@@ -117,18 +181,19 @@ def over_pmap(devices: list[jax.Device]) -> Parallel:
     )
 
 
-def _made(f: Callable[[], PyTree], whole: NamedSharding) -> PyTree:
+def _made(f: Callable[[], PyTree], places: PyTree) -> PyTree:
     # It runs once, so compiling is its time: on the CPU a fifth without optimising (ResNet-8: 0.6 s against 3.0).
     once = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return jax.jit(f, out_shardings=whole, compiler_options=once if whole.mesh.devices.flat[0].platform == "cpu" else None)()
+    on_cpu = jax.tree.leaves(places)[0].mesh.devices.flat[0].platform == "cpu"
+    return jax.jit(f, out_shardings=places, compiler_options=once if on_cpu else None)()
 
 
-def _shapes(f: Callable[[], PyTree], whole: NamedSharding) -> PyTree:
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), jax.eval_shape(f))
+def _shapes(f: Callable[[], PyTree], place: Callable[[tuple[int, ...]], NamedSharding]) -> PyTree:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place(x.shape)), jax.eval_shape(f))
 
 
 # Ways to run steps on devices, by the name `--parallel` takes.
-PARALLEL: dict[str, Callable[[list[jax.Device]], Parallel]] = {"jit": over_mesh, "pmap": over_pmap}
+PARALLEL: dict[str, Callable[[list[jax.Device]], Parallel]] = {"jit": over_mesh, "pmap": over_pmap, "fsdp": over_parts}
 
 
 def make_parallel(mode: str = "jit", num_devices: int | None = None) -> Parallel:

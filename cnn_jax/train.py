@@ -50,7 +50,7 @@ def train(
     SIGTERM, SIGUSR1 and Ctrl-C end it after the step it is at, saved.
 
     Args:
-      mode: "jit" or "pmap"; both give the same numbers.
+      mode: "jit", "pmap" or "fsdp"; all give the same numbers.
       num_devices: None uses all.
       profile: whether a trace of a few steps is written, to `profile/` in the workdir.
       deadline: moment of `time.monotonic()` after which it ends as if asked; None for no such moment.
@@ -179,7 +179,7 @@ def make_step(built: Built, parallel: Parallel):
       built: from `build.build`, with the axis name of `parallel`.
     """
     mixing = built.experiment.mix
-    return make_train_step(
+    step = make_train_step(
         built.model,
         mixed_loss(built.loss_fn) if mixing else built.loss_fn,
         {name: of_own_target(f) if mixing else f for name, f in built.metric_fns.items()},
@@ -194,6 +194,7 @@ def make_step(built: Built, parallel: Parallel):
         accumulate_steps=built.experiment.accumulate_steps,
         axis_name=parallel.axis_name,
     )
+    return parallel.around(step)
 
 
 def _check_divisible(experiment: Experiment, parallel: Parallel) -> None:
@@ -210,8 +211,7 @@ def _check_divisible(experiment: Experiment, parallel: Parallel) -> None:
 def _announce(built: Built, parallel: Parallel, workdir: Path, start_step: int, changed: list[str], *, asked: str) -> None:
     experiment = built.experiment
     device = jax.local_devices()[0].device_kind
-    mode = "jit" if parallel.axis_name is None else "pmap"
-    say(f"{experiment.name}: {parallel.num_devices} × {device} ({mode}, {experiment.precision}), workdir {workdir}")
+    say(f"{experiment.name}: {parallel.num_devices} × {device} ({parallel.name}, {experiment.precision}), workdir {workdir}")
     if asked != experiment.precision != "float32":
         say(f"precision: {explained(asked, jax.default_backend())}; --set precision=float32 computes all in float32")
     for line in changed:

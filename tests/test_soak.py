@@ -1,0 +1,90 @@
+"""Started, killed and continued again and again: no processes, files or memory are left behind, and the end is the same."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cnn_jax.verify_resume import last_record, records
+from tests.runs import REPOSITORY, assert_trees_equal
+from tests.test_resume import final_state
+
+# Images are decoded by two processes, which must not outlive the run that started them.
+SETTINGS = {"dataset.in_memory": "false", "workers": "2", "save_every": "5", "eval_every": "50", "log_every": "5"}
+
+
+def command(workdir: Path, num_steps: int) -> list[str]:
+    sets = [f"--set={key}={value}" for key, value in {**SETTINGS, "num_steps": num_steps}.items()]
+    return [sys.executable, "launch.py", "--experiment=digits_resnet", "--tiny", *sets, f"--workdir={workdir}"]
+
+
+def of_session(session: int) -> list[int]:
+    """Processes that were started by one command."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getsid(int(path.name)) == session and "(Z)" not in path.joinpath("stat").read_text():
+                found.append(int(path.name))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def gone(session: int, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while of_session(session):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def memory(pid: int) -> int:
+    """In kB."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
+    except (OSError, StopIteration):
+        return 0
+
+
+@pytest.mark.usefixtures("quick_commands")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("cycles", [3, pytest.param(300, marks=pytest.mark.slow)])
+def test_many_starts_and_kills(cycles, tmp_path):
+    workdir, moments, sizes, shared = tmp_path / "run", random.Random(cycles), [], set(os.listdir("/dev/shm"))
+    num_steps = cycles * 15
+    for cycle in range(cycles):
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command(workdir, num_steps), cwd=REPOSITORY, start_new_session=True, **quiet)
+        before, end = last_record(workdir), time.monotonic() + 120
+        while last_record(workdir) < before + 10 and process.poll() is None:  # two logs, so a save of this start
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.2))
+        sizes.append(memory(process.pid))
+        process.send_signal(signal.SIGKILL)
+        _, err = process.communicate()
+        assert process.returncode in (-signal.SIGKILL, 0), err
+        assert gone(process.pid, 20), f"cycle {cycle}: {of_session(process.pid)} outlive their run"
+        if process.returncode == 0:
+            break
+    result = subprocess.run(command(workdir, num_steps), cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    print(f"{cycle + 1} cycles, {sizes[0] // 1000} to {sizes[-1] // 1000} MB, {len(list(workdir.rglob('*')))} files")
+    assert len(os.listdir(workdir / "checkpoints")) <= 3
+    names = {"checkpoints", "environment.jsonl", "experiment.json", "lock", "metrics.jsonl", "tensorboard"}
+    assert {path.name for path in workdir.iterdir()} == names
+    assert set(os.listdir("/dev/shm")) <= shared, "memory shared with decoding processes is left behind"
+    later = sorted(sizes[len(sizes) // 2 :])
+    assert later[len(later) // 2] < 1.15 * max(sizes[: max(len(sizes) // 4, 1)])
+    whole = tmp_path / "whole"
+    result = subprocess.run(command(whole, num_steps), cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stderr
+    assert_trees_equal(final_state(whole), final_state(workdir))
+    assert records(whole) == records(workdir)
