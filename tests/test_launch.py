@@ -192,7 +192,7 @@ MISTAKES = {
     "empty layer": ([INSPECT, BARE, "--layer="], "--layer= is empty. .*default the last"),
     "empty output": ([KERNELS, "--output="], "--output= is empty. .*Default in runs/"),
     "empty image": ([KERNELS, "--image="], "--image= is empty. .*picture by name, or a file"),
-    "empty border": ([KERNELS, "--border="], "Unknown --border ''. Known: zeros, reflect"),
+    "empty border": ([KERNELS, "--border="], "Unknown border ''. Known: zeros, reflect"),
     "no devices to describe": ([T, "--mode=describe", "--num_devices=0"], "--num_devices=0 must be at least 1. Leave the flag out"),
     "experiment of a kernel sheet": ([KERNELS, T], "--experiment belongs to --mode=train"),
     "unknown picture": ([KERNELS, "--image=chelsae"], "chelsea"),

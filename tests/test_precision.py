@@ -15,7 +15,8 @@ from cnn_jax.experiment import Spec
 from cnn_jax.override import override
 from cnn_jax.parallel import make_parallel
 from cnn_jax.precision import explained, precision_on, settled
-from cnn_jax.train import changes, make_step, train
+from cnn_jax.train import make_step, train
+from cnn_jax.verdict import changes
 from cnn_jax.workdir import as_computed, check_continues, read_experiment
 from experiments import EXPERIMENTS
 from tests.runs import CLASSIFIER, TRIPLET, launch_here, start

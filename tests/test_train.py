@@ -14,7 +14,8 @@ from cnn_jax.data.pipeline import empty_batch
 from cnn_jax.evaluate import evaluate_workdir
 from cnn_jax.experiment import Expected, Spec
 from cnn_jax.parallel import make_parallel
-from cnn_jax.train import make_step, train, verdict
+from cnn_jax.train import make_step, train
+from cnn_jax.verdict import verdict
 from cnn_jax.workdir import read_experiment
 from tests.runs import CLASSIFIER, TRIPLET, run_steps, start
 
