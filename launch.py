@@ -1,11 +1,6 @@
-"""Trains, evaluates, lists and describes the registered experiments.
+"""Trains, evaluates, lists and describes the registered experiments: python launch.py --experiment=digits_resnet; --help lists the flags.
 
-  python launch.py                                         lists the experiments
-  python launch.py --experiment=digits_resnet              trains, or continues, in runs/digits_resnet
-  python launch.py --experiment=digits_resnet --set optimizer.learning_rate=0.05 --set model=resnet20
-  python launch.py --mode=verify_resume --experiment=digits_resnet
-
-Exit codes: 0 done; 1 a mistake, named; 75 stopped early as asked, saved, the same command continues; 128 + n left at once at signal n.
+Exit codes: 0 done; 1 a mistake, named; 75 stopped early as asked, saved, the same command continues; 70 stuck; 128 + n left at signal n.
 """
 
 import shlex
@@ -20,7 +15,6 @@ from cnn_jax.experiment import Experiment
 from experiments import DEFAULT, EXPERIMENTS
 
 # jax and all that stands on it are imported inside the modes: listing the experiments takes no second.
-
 _STARTED = time.monotonic()
 _OTHER_MODES = ("evaluate", "list", "describe", "inspect", "kernels", "cache_data", "check_data", "verify_resume", "autopsy")
 
@@ -41,18 +35,22 @@ _OUTPUT = flags.DEFINE_string("output", None, "--mode=inspect: a folder; --mode=
 _PROFILE = flags.DEFINE_bool("profile", False, "--mode=train or evaluate: write a trace of a few steps to <workdir>/profile.")
 _STEP = flags.DEFINE_integer("step", None, "Checkpoint to evaluate, default the best; --mode=autopsy: the failed update, default the last.")
 _MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "--mode=train: after so many, save and end; the same command continues.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of the first, or auto. SLURM and MPI need none.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Of several processes: how many there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Of several processes: which this is, from 0.")
+_STUCK = flags.DEFINE_float("stuck_minutes", None, "--mode=train: without progress for so long the process ends; default never.")
 
 OURS = (
     _EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _PROFILE, _STEP, _MAX_MINUTES,
-    _MODEL, _INPUT, _LAYER, _IMAGE, _BORDER, _OUTPUT,
+    _MODEL, _INPUT, _LAYER, _IMAGE, _BORDER, _OUTPUT, _COORDINATOR, _NUM_PROCESSES, _PROCESS_ID, _STUCK,
 )  # fmt: skip
 
-_RUN = ("experiment", "workdir", "set", "parallel", "num_devices", "seed", "tiny")
+_RUN, _JOINED = ("experiment", "workdir", "set", "parallel", "num_devices", "seed", "tiny"), ("coordinator", "num_processes", "process_id")
 # What each mode reads; any other flag is refused rather than ignored.
 _READ_BY = {
-    "train": (*_RUN, "profile", "max_minutes"),
+    "train": (*_RUN, *_JOINED, "profile", "max_minutes", "stuck_minutes"),
     "describe": _RUN,
-    "evaluate": (*_RUN, "step", "profile"),
+    "evaluate": (*_RUN, *_JOINED, "step", "profile"),
     "inspect": ("experiment", "workdir", "set", "seed", "tiny", "step", "model", "input", "layer", "output"),
     "kernels": ("image", "border", "output"),
     "cache_data": ("experiment", "set", "tiny"),
@@ -100,15 +98,15 @@ def run(argv: list[str]) -> None:
         raise unknown("experiment", _EXPERIMENT.value, EXPERIMENTS)
     if _PARALLEL.value not in ("jit", "pmap", "fsdp"):
         raise unknown("--parallel", _PARALLEL.value, ("jit", "pmap", "fsdp"))
-    for flag in OURS:
-        if flags.FLAGS[flag.name].present and flag.name not in ("mode", *_READ_BY[mode]):
+    for flag in (f for f in OURS if flags.FLAGS[f.name].present):
+        if flag.name not in ("mode", *_READ_BY[mode]):
             modes = [name for name, read in _READ_BY.items() if flag.name in read]
             raise UserError(f"--{flag.name} belongs to --mode={' or --mode='.join(modes)}; it means nothing in --mode={mode}.")
     for flag in (_WORKDIR, _INPUT, _LAYER, _IMAGE, _OUTPUT):
         if flag.value is not None and not flag.value.strip():
             raise UserError(f"--{flag.name}= is empty. Give it a value, or leave it out. {flags.FLAGS[flag.name].help}")
-    if _MAX_MINUTES.value is not None and not _MAX_MINUTES.value > 0:
-        raise UserError(f"--max_minutes={_MAX_MINUTES.value} must be positive. Leave the flag out to train to the end.")
+    for flag in (f for f in (_MAX_MINUTES, _STUCK) if f.value is not None and not f.value > 0):
+        raise UserError(f"--{flag.name}={flag.value} must be positive. Leave the flag out for no limit.")
     if _NUM_DEVICES.value is not None and _NUM_DEVICES.value < 1:
         raise UserError(f"--num_devices={_NUM_DEVICES.value} must be at least 1. Leave the flag out to use all devices.")
     MODES[mode]()
@@ -135,9 +133,7 @@ def describe() -> None:
 
 def train() -> None:
     """Trains, or continues, and compares the result with the expected range."""
-    from cnn_jax import runtime
-
-    runtime.set_up(_NUM_DEVICES.value)
+    _set_up()
     from jax import default_backend
 
     from cnn_jax.report import say
@@ -147,16 +143,15 @@ def train() -> None:
     experiment, registered = _chosen()
     workdir = Path(_WORKDIR.value or f"runs/{experiment.name}{'_tiny' if _TINY.value else ''}")
     deadline = None if _MAX_MINUTES.value is None else _STARTED + 60 * _MAX_MINUTES.value
-    figures = train_experiment(experiment, workdir, **_devices(), profile=_PROFILE.value, deadline=deadline)
+    how = {"profile": _PROFILE.value, "deadline": deadline, "stuck_after": _STUCK.value and 60 * _STUCK.value}
+    figures = train_experiment(experiment, workdir, **_devices(), **how)
     say(verdict(experiment, figures, changes(registered, experiment, platform=default_backend())))
     say(f"next: python launch.py --mode=evaluate --workdir={shlex.quote(str(workdir))}")
 
 
 def evaluate() -> None:
     """Evaluates a checkpoint of a workdir."""
-    from cnn_jax import runtime
-
-    runtime.set_up(_NUM_DEVICES.value)
+    _set_up()
     from cnn_jax.evaluate import evaluate_workdir
 
     if _WORKDIR.value is None and _EXPERIMENT.value is None:
@@ -190,7 +185,7 @@ def kernels() -> None:
 
 
 def cache_data() -> None:
-    """Writes the decoded images of an experiment's data to disk, for runs to read instead of decoding them."""
+    """Writes the decoded images of an experiment's data to disk."""
     from cnn_jax import cache_data
 
     cache_data.cache_data(_chosen()[0])
@@ -218,8 +213,7 @@ def autopsy() -> None:
 
     if _WORKDIR.value is None:
         raise UserError("--mode=autopsy needs --workdir=FOLDER, the folder of the run that ended.")
-    workdir = Path(_WORKDIR.value)
-    autopsy.examine_again(workdir, build(_of_workdir(workdir)), step=_STEP.value)
+    autopsy.examine_again(Path(_WORKDIR.value), build(_of_workdir(Path(_WORKDIR.value))), step=_STEP.value)
 
 
 MODES = {
@@ -250,8 +244,7 @@ def _run_or_experiment():
     from cnn_jax.evaluate import restored
 
     workdir = Path(_WORKDIR.value)
-    experiment = _of_workdir(workdir)
-    return experiment, restored(workdir, experiment, step=_STEP.value)
+    return (experiment := _of_workdir(workdir)), restored(workdir, experiment, step=_STEP.value)
 
 
 def _of_workdir(workdir: Path) -> Experiment:
@@ -265,6 +258,13 @@ def _of_workdir(workdir: Path) -> Experiment:
     if _EXPERIMENT.value not in (None, experiment.name):
         raise UserError(f"{workdir} is a run of {experiment.name}, not of {_EXPERIMENT.value}. Leave --experiment out.")
     return override_all(experiment, _SET.value)
+
+
+def _set_up() -> None:
+    from cnn_jax import processes, runtime
+
+    runtime.set_up(_NUM_DEVICES.value)
+    processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
 
 
 def _devices() -> dict:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnn_jax import processes
 from cnn_jax.build import Built, build
 from cnn_jax.checkpoint import Checkpoints
 from cnn_jax.data.samplers import Order
@@ -23,6 +24,7 @@ from cnn_jax.mixing import mixed_loss
 from cnn_jax.parallel import compiled, make_parallel
 from cnn_jax.report import console, say, table
 from cnn_jax.state import TrainState
+from cnn_jax.state_files import on_the_host
 from cnn_jax.step import make_gradients, make_prepare
 from cnn_jax.tree_difference import name_of
 from cnn_jax.types import Batch, PyTree
@@ -54,8 +56,11 @@ def autopsy(built: Built, source: Source, order: Order, workdir: Path, state: Tr
       why: it was left out.
     """
     folder, batch = workdir / "autopsy" / f"step_{step}", dict(source[order(built.experiment.seed, step - 1)])
-    whole = jax.tree.map(lambda x: x.addressable_data(0), state)
-    whole = whole.replace(step=jnp.int32(step - 1), skipped=jnp.int32(0))
+    whole = on_the_host(state)
+    if not processes.is_first():
+        return "The first process tells what was found."
+    key = jax.random.wrap_key_data(jnp.asarray(whole.key))
+    whole = whole.replace(step=jnp.int32(step - 1), skipped=jnp.int32(0), key=key)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / "batch.npz", **batch, indices=order(built.experiment.seed, step - 1))

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cnn_jax import processes
 from cnn_jax.errors import UserError, shortened
 from cnn_jax.files import finite
 from cnn_jax.manifest import Damaged, check_files, read_manifest, synchronise, write_manifest
@@ -144,6 +145,8 @@ class Checkpoints:
     ) -> None:
         """Starts saving the state under its step, as soon as the save before is done. What fails is told by `problems`.
 
+        Of several processes the first writes; all must call it.
+
         Args:
           metrics: the test figures at that step, None if they are not measured yet; saved again with them, only they are written.
           window: of `Window.saved`.
@@ -154,6 +157,8 @@ class Checkpoints:
             metrics = {k: v for k, v in metrics.items() if isinstance(v, float)}
         record = {"step": step, "metrics": finite(metrics), "window": window, "identity": self.identity}
         whole = on_the_host(state)
+        if not processes.is_first():
+            return
         self.wait()
         self._saving = self._thread.submit(self._write, step, whole, record, must_be_finite)
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Group
 
+from cnn_jax import processes
 from cnn_jax.build import Built, build, first_state
 from cnn_jax.checkpoint import Checkpoints
 from cnn_jax.data.faults import BadExamples, check_labels
@@ -32,7 +33,7 @@ from cnn_jax.registry import REPORTS
 from cnn_jax.report import console, say, spelled, table, timed
 from cnn_jax.state import TrainState
 from cnn_jax.step import Measures, make_eval_step
-from cnn_jax.types import Batch, PyTree
+from cnn_jax.types import PyTree
 from cnn_jax.workdir import as_computed, identity, read_experiment
 
 
@@ -75,7 +76,7 @@ class Evaluator:
 
     def compile(self, variables: PyTree) -> None:
         """Compiles the step for batches of this source."""
-        batch = self.parallel.shard(empty_batch(self.padded_size, self.built.dataset.input_shape))
+        batch = self.parallel.shard(empty_batch(self.padded_size // processes.count(), self.built.dataset.input_shape))
         with timed("compiling the evaluation step"):
             self.compiled = self.parallel.compile(self.step, variables, batch, donate=False)
 
@@ -84,13 +85,14 @@ class Evaluator:
         if self.compiled is None:
             self.compile(variables)
         totals, outputs, targets, valid = None, [], [], []
-        for batch, (measures, batch_outputs) in self._computed(variables):
+        for measures, examples in self._computed(variables):
             # Summed in float64 and int64 on the host: a float32 count would stop at 2²⁴.
             measures = jax.tree.map(lambda x: np.asarray(x, np.float64 if np.issubdtype(x.dtype, np.floating) else np.int64), measures)
             totals = measures if totals is None else jax.tree.map(np.add, totals, measures)
-            outputs.append(np.asarray(batch_outputs)[batch["valid"]])
-            targets.append(batch["targets"][batch["valid"]])
-            valid.append(batch["valid"][: self.batch_size])
+            batch_outputs, batch_targets, counted = map(np.asarray, examples)
+            outputs.append(batch_outputs[counted])
+            targets.append(batch_targets[counted])
+            valid.append(counted[: self.batch_size])
             if stop():
                 return None
         outputs, targets = np.concatenate(outputs), np.concatenate(targets)
@@ -108,13 +110,14 @@ class Evaluator:
         places = None if len(targets) == len(self.source) else np.flatnonzero(np.concatenate(valid))
         return Evaluation(results, outputs, targets, len(targets), retrieval, places)
 
-    def _computed(self, variables: PyTree) -> Iterator[tuple[Batch, tuple[Measures, PyTree]]]:
-        """Each batch and what the step makes of it, one late: so the host brings the next and reads the last while the device computes."""
+    def _computed(self, variables: PyTree) -> Iterator[tuple[Measures, tuple[PyTree, jax.Array, jax.Array]]]:
+        """What the step makes of each batch, one late: so the host brings the next and reads the last while the device computes."""
         sizes = {"batch_size": self.batch_size, "padded_size": self.padded_size}
-        batches = eval_batches(self.source, **sizes, workers=self.workers, on_bad=self.on_bad)
-        ahead, last = Ahead(batches, place=lambda batch: (batch, self.parallel.shard(batch))), None
-        for batch, placed in ahead:
-            present = batch, self.compiled(variables, placed)
+        rows = None if processes.count() == 1 else processes.share(self.padded_size)
+        batches = eval_batches(self.source, **sizes, workers=self.workers, rows=rows, on_bad=self.on_bad)
+        ahead, last = Ahead(batches, place=self.parallel.shard), None
+        for placed in ahead:
+            present = self.compiled(variables, placed)
             ahead.fetch()
             if last is not None:
                 yield last

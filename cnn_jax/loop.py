@@ -1,12 +1,15 @@
 """The training loop. Its order is fixed: step, log, evaluate, save; each named by the number of completed updates."""
 
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from cnn_jax import processes
 from cnn_jax.build import Built
 from cnn_jax.checkpoint import Checkpoints
 from cnn_jax.data.feed import Ahead, Chunk
@@ -15,10 +18,12 @@ from cnn_jax.evaluate import Evaluator
 from cnn_jax.experiment import Experiment
 from cnn_jax.idle import Idle
 from cnn_jax.metrics.embedding_health import collapse_warning
-from cnn_jax.report import Report, say
+from cnn_jax.parallel import differing_copies
+from cnn_jax.report import Report, Unread, say
 from cnn_jax.state import TrainState
 from cnn_jax.step import LEFT_OUT, TOO_MANY, Measures
 from cnn_jax.stopping import Stop
+from cnn_jax.watchdog import Watchdog
 from cnn_jax.window import Window
 
 
@@ -32,6 +37,7 @@ class Run(NamedTuple):
       evaluated: whether the first state has been evaluated, if that was due.
       window: of `Window.saved`, saved with the first state.
       diagnose: (state, step, why) -> what to tell of an update that failed, for people to read.
+      watchdog: is told of whatever goes on.
     """
 
     built: Built
@@ -45,6 +51,7 @@ class Run(NamedTuple):
     evaluated: bool
     window: dict[str, Any] | None
     diagnose: Callable[[TrainState, int, str], str]
+    watchdog: Watchdog
 
 
 class TooManySkipped(Exception):
@@ -63,10 +70,8 @@ def run_to_the_end(run: Run, state: TrainState) -> dict[str, float]:
     """
     experiment = run.built.experiment
     step, last = int(state.step), experiment.num_steps
-    with (
-        Report(run.workdir, start_step=step, num_steps=last, batch_size=experiment.batch_size, evaluated=run.evaluated) as report,
-        Idle() as idle,
-    ):
+    records = {"start_step": step, "num_steps": last, "batch_size": experiment.batch_size, "evaluated": run.evaluated}
+    with Report(run.workdir, **records) if processes.is_first() else Unread() as report, Idle() as idle:
         loop = _Loop(run, report, skipped=int(state.skipped), step=step)
         figures = None
         if not run.evaluated:  # the run ended, or was killed, in the middle of it
@@ -85,7 +90,8 @@ def run_to_the_end(run: Run, state: TrainState) -> dict[str, float]:
             step += chunk.num
             report.advance(step)
             evaluates, saves = due(experiment, step)
-            stops = run.stop.reason is not None
+            stops = loop.is_asked_to_end()
+            run.watchdog.alive()
             try:
                 if logs := step % experiment.log_every == 0 or step == last:
                     loop.log(step, waited=idle.take())
@@ -94,6 +100,7 @@ def run_to_the_end(run: Run, state: TrainState) -> dict[str, float]:
             except TooManySkipped as error:
                 raise _too_many(run, state, error) from None
             if evaluates:
+                check_copies(state)
                 figures = loop.evaluate(state, step)
             if saves or stops:
                 report.synchronise()
@@ -129,6 +136,22 @@ def check_finite(value: float, what: str, step: int) -> None:
         )
 
 
+def check_copies(state: TrainState) -> None:
+    """Raises UserError if devices or processes that should hold the same do not."""
+    whole = state.replace(key=jax.random.key_data(state.key))
+    if names := differing_copies(whole):
+        raise UserError(
+            f"Devices no longer agree: their copies of {', '.join(names[:3])} differ. Nothing of this state is saved; earlier checkpoints "
+            f"are intact. Look for a broken device; the same command continues from the last checkpoint."
+        )
+    if processes.count() > 1:
+        copies = [leaf.addressable_data(0) for leaf in jax.tree.leaves(whole) if leaf.is_fully_replicated]
+        digest = hashlib.sha256()
+        for copy in jax.device_get(copies):
+            digest.update(np.ascontiguousarray(copy))
+        processes.check_same("the state", digest.hexdigest())
+
+
 class _Loop:
     """What is done between updates, and what must be remembered for it."""
 
@@ -159,12 +182,21 @@ class _Loop:
     def evaluate(self, state: TrainState, step: int) -> dict[str, float] | None:
         """Returns the test figures; None where the run was asked to end before they were there."""
         evaluator = self.run.evaluator
-        evaluation = evaluator(state.eval_variables, stop=lambda: self.run.stop.reason is not None)
+        evaluation = evaluator(state.eval_variables, stop=self.gives_up)
         if evaluation is None:
             return None
         check_finite(evaluation.figures["loss"], "test loss", step)
         self.report.test(step, evaluation.figures, evaluation.num_examples, of=len(evaluator.source))
         return evaluation.figures
+
+    def gives_up(self) -> bool:
+        """Whether an evaluation is not waited for. One of several processes cannot tell when the others would stop."""
+        self.run.watchdog.alive()
+        return processes.count() == 1 and self.run.stop.reason is not None
+
+    def is_asked_to_end(self) -> bool:
+        """Whether the run is to end after the present step: on all processes after the same."""
+        return self.run.stop.reason is not None if processes.count() == 1 else self.window.asked()
 
     def tell_problems(self) -> None:
         """Tells of saves that failed: the run goes on, and tries again at the next."""
@@ -174,15 +206,18 @@ class _Loop:
     def end(self, step: int) -> None:
         """Raises Stopped: the run was asked to end, and its state is saved."""
         self.run.checkpoints.close()
+        why, last = self.run.stop.reason or "another process was asked to end", self.run.built.experiment.num_steps
         raise Stopped(
-            f"{self.run.stop.reason}: stopped after step {step} of {self.run.built.experiment.num_steps}, saved in {self.run.workdir}; "
+            f"{why}: stopped after step {step} of {last}, saved in {self.run.workdir}; "
             f"the same command continues from there"
         )
 
     def make_sure_of(self, state: TrainState, figures: dict[str, float]) -> None:
         """Returns when the last state is on the disk: "done" is not said before. Where it could not be saved, it is tried once more."""
         self.run.checkpoints.wait()
-        if problems := self.run.checkpoints.problems():
+        if problems := self.run.checkpoints.problems():  # of one process: a state that lies in parts on several is not tried again
+            if processes.count() > 1:
+                raise UserError(problems[-1])
             self.report.note(f"WARNING: {problems[-1]} Trying once more.")
             self.run.checkpoints.save(state, figures, self.window.saved())
         self.run.checkpoints.close()

@@ -15,7 +15,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from cnn_jax import processes
 from cnn_jax.errors import UserError, unknown
+from cnn_jax.tree_difference import name_of
 from cnn_jax.types import Batch, PyTree
 
 AXIS = "data"  # the name of the devices' axis
@@ -32,7 +34,8 @@ class Parallel(NamedTuple):
       make: (f) -> f(), compiled: a state, where it is to be.
       shapes: (f) -> the shapes of f() without its numbers, and where they are to be.
       place: puts NumPy arrays on the devices, whole on each.
-      shard: puts a batch of NumPy arrays on the devices, each its part. The copy goes on when it returns; so it does for `shard_stacked`.
+      shard: puts a batch of NumPy arrays on the devices, each its part; of several processes each gives its `processes.share`. The copy
+        goes on when it returns; so it does for `shard_stacked`.
       shard_stacked: the same with batches that are stacked along a first axis.
       compile: (step, state, batch, donate) -> the step, compiled once for these shapes; other shapes are an error.
       compile_steps: (steps, state, data, batches) -> steps as from `step.make_steps`, compiled once. The state is given away.
@@ -97,7 +100,23 @@ def over_parts(devices: list[jax.Device]) -> Parallel:
 
 
 def _mesh(devices: list[jax.Device]) -> Mesh:
-    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    # In the order of their processes, each of which brings one piece of a batch: jax.make_mesh may choose another on a TPU.
+    devices = sorted(devices, key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _whole_on(sharding: NamedSharding, tree: PyTree) -> PyTree:
+    """NumPy arrays, which all processes have, on all devices."""
+    if processes.count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), jax.tree.map(np.asarray, tree))
+
+
+def _parts_on(sharding: NamedSharding, tree: PyTree) -> PyTree:
+    """NumPy arrays, of which each process has its part."""
+    if processes.count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
 
 def _by_jit(name: str, mesh: Mesh, place: Callable[[tuple[int, ...]], NamedSharding], around: Callable) -> Parallel:
@@ -128,9 +147,9 @@ def _by_jit(name: str, mesh: Mesh, place: Callable[[tuple[int, ...]], NamedShard
         around=around,
         make=lambda f: _made(f, places(jax.eval_shape(f))),
         shapes=lambda f: _shapes(f, place),
-        place=lambda data: jax.device_put(data, whole),
-        shard=lambda batch: jax.device_put(dict(batch), split),
-        shard_stacked=lambda batches: jax.device_put(dict(batches), stacked),
+        place=lambda data: _whole_on(whole, data),
+        shard=lambda batch: _parts_on(split, dict(batch)),
+        shard_stacked=lambda batches: _parts_on(stacked, dict(batches)),
         compile=compile_step,
         compile_steps=compile_steps,
     )
@@ -143,13 +162,12 @@ def over_pmap(devices: list[jax.Device]) -> Parallel:
     >>> parallel.num_devices, parallel.axis_name
     (1, 'data')
     """
-    n = len(devices)
-    mesh = _mesh(devices)
+    n, mesh = len(devices) // processes.count(), _mesh(devices)  # of several processes each reshapes its own part
     whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
 
     def shard(batch: Batch) -> Batch:
         parts = jax.tree.map(lambda x: np.asarray(x).reshape(n, len(x) // n, *x.shape[1:]), dict(batch))
-        return jax.device_put(parts, split)
+        return _parts_on(split, parts)
 
     def compile_step(step, state, batch, *, donate: bool):
         mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=devices, donate_argnums=0 if donate else ())
@@ -159,7 +177,7 @@ def over_pmap(devices: list[jax.Device]) -> Parallel:
         parts = jax.tree.map(
             lambda x: np.moveaxis(np.asarray(x).reshape(len(x), n, x.shape[1] // n, *x.shape[2:]), 1, 0), dict(batches)
         )
-        return jax.device_put(parts, split)
+        return _parts_on(split, parts)
 
     def compile_steps(steps, state, data, batches):
         axes = (None, None, 0, None)
@@ -168,12 +186,12 @@ def over_pmap(devices: list[jax.Device]) -> Parallel:
 
     return Parallel(
         name="pmap",
-        num_devices=n,
+        num_devices=mesh.size,
         axis_name=AXIS,
         around=lambda step: step,
         make=lambda f: _made(f, jax.tree.map(lambda _: whole, jax.eval_shape(f))),
         shapes=lambda f: _shapes(f, lambda shape: whole),
-        place=lambda data: jax.device_put(data, whole),
+        place=lambda data: _whole_on(whole, data),
         shard=shard,
         shard_stacked=shard_stacked,
         compile=compile_step,
@@ -197,7 +215,7 @@ PARALLEL: dict[str, Callable[[list[jax.Device]], Parallel]] = {"jit": over_mesh,
 
 
 def make_parallel(mode: str = "jit", num_devices: int | None = None) -> Parallel:
-    """Returns the way of running steps called `mode` on the first `num_devices` devices, or on all.
+    """Returns the way of running steps called `mode` on the first `num_devices` devices, or on all, of all processes.
 
     Raises:
       UserError: there is no such mode, or there are fewer devices.
@@ -207,13 +225,33 @@ def make_parallel(mode: str = "jit", num_devices: int | None = None) -> Parallel
     """
     if mode not in PARALLEL:
         raise unknown("--parallel", mode, PARALLEL)
-    devices = jax.local_devices()
+    devices = jax.devices()
+    if num_devices is not None and processes.count() > 1:
+        if num_devices != jax.local_device_count():
+            each = f"each of {processes.count()} processes has {jax.local_device_count()} devices"
+            raise UserError(f"--num_devices={num_devices}, but {each}. Leave the flag out to use all of them.")
+        num_devices = None
     if num_devices is not None and not 1 <= num_devices <= len(devices):
         raise UserError(
             f"--num_devices={num_devices}, but this machine has {len(devices)} ({devices[0].device_kind}). "
             f"Leave the flag out to use all of them."
         )
     return PARALLEL[mode](devices[:num_devices])
+
+
+def differing_copies(tree: PyTree) -> list[str]:
+    """Returns the names of arrays whose copies on this process' devices are not the same bit for bit: one of them is broken.
+
+    >>> differing_copies({"a": jax.numpy.ones(2)})
+    []
+    """
+    differing = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if leaf.is_fully_replicated and len(leaf.addressable_shards) > 1:
+            first, *others = (np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards)
+            if any(other != first for other in others):
+                differing.append(name_of(path))
+    return differing
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

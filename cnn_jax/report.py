@@ -2,20 +2,18 @@
 
 import contextlib
 import math
-import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import rich.progress
 from rich.console import Console
 from rich.table import Table
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
 
+from cnn_jax import processes
+from cnn_jax.events import Events
 from cnn_jax.lines import Lines
 
 _ACRONYMS = {"ami", "auc", "cmc", "mrr", "ndcg", "nmi", "roc"}
@@ -37,12 +35,13 @@ def console(min_width: int = 0) -> Console:
 
 
 def say(line: str) -> None:
-    """Prints one line at once.
+    """Prints one line at once. Of several processes the first does.
 
     >>> say("done")
     done
     """
-    print(line, flush=True)
+    if processes.is_first():
+        print(line, flush=True)
 
 
 @contextlib.contextmanager
@@ -54,6 +53,9 @@ def timed(what: str) -> Iterator[None]:
     a sum … ... s
     """
     start = time.perf_counter()
+    if not processes.is_first():
+        yield
+        return
     print(f"{what} …", end=" " if sys.stdout.isatty() else "", flush=True)
     yield
     print(f"{'' if sys.stdout.isatty() else ' '}{time.perf_counter() - start:.1f} s", flush=True)
@@ -251,29 +253,19 @@ class Report:
             self.unwritten = True
 
 
-class Events:
-    """TensorBoard's events of one start, written at once: no thread that a full disk could stop.
+class Unread:
+    """A report that nobody reads: of each process but the first."""
 
-    Args:
-      folder: gets a file.
-      start_step: TensorBoard forgets what earlier files say of later steps.
-    """
+    unwritten = False
 
-    def __init__(self, folder: Path, start_step: int):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.writer = EventsWriter(str(folder / "events"), filename_suffix=f".{os.getpid()}")
-        start = SessionLog(status=SessionLog.SessionStatus.Value("START"))
-        self.writer.write_event(Event(wall_time=time.time(), step=start_step + 1, session_log=start))
+    def __enter__(self) -> "Unread":
+        return self
 
-    def add(self, values: dict[str, float], step: int) -> None:
-        """Writes figures by name."""
-        for name, value in values.items():
-            self.writer.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
-        self.writer.flush()
+    def __exit__(self, *_) -> None:
+        pass
 
-    def close(self) -> None:
-        """Closes the file."""
-        self.writer.close()
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments, **options: None
 
 
 def _figures(values: dict[str, float]) -> str:

@@ -12,13 +12,18 @@ from pathlib import Path
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
+from cnn_jax import processes
 from cnn_jax.state import TrainState
 from cnn_jax.tree_difference import shapes, tree_difference
 
 
 def on_the_host(state: TrainState) -> TrainState:
-    """Returns the state as NumPy arrays of its own: the step that follows overwrites the state, and reading it on a CPU is no copy."""
+    """Returns the state as NumPy arrays of its own: the step that follows overwrites the state, and reading it on a CPU is no copy.
+
+    Where a state lies in parts on several processes all must call it.
+    """
     return jax.tree.map(np.array, jax.device_get(_first_copies(_raw_keys(state))))
 
 
@@ -67,10 +72,16 @@ def in_short(error: BaseException) -> str:
 
 
 def _first_copies(state: TrainState) -> TrainState:
-    """The state on one device, where each holds it whole: of several copies orbax cuts a part from each, and compiles each cut."""
-    if jax.process_count() > 1:  # then each process has its part to write
-        return state
-    return jax.tree.map(lambda x: x.addressable_data(0) if x.is_fully_replicated else x, state)
+    """The state on one device, where each holds it whole: of several copies one is read. Parts of other processes are fetched."""
+
+    def one(x: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+        if isinstance(x, np.ndarray):
+            return x
+        if x.is_fully_replicated:
+            return x.addressable_data(0)
+        return x if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True)
+
+    return jax.tree.map(one, state)
 
 
 def _raw_keys(state: TrainState) -> TrainState:
@@ -96,7 +107,9 @@ def _orbax() -> Iterator[ocp.Checkpointer]:
     log.setLevel(logging.CRITICAL)
     threading.excepthook = sys.unraisablehook = sys.excepthook = lambda *unhandled: None
     try:
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:
+        alone = ocp.options.MultiprocessingOptions(primary_host=processes.index(), active_processes={processes.index()})
+        handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
             yield checkpointer
     except Exception:
         time.sleep(0.5)  # for the last of those threads

@@ -102,6 +102,9 @@ def make_train_step(
     gradients = make_gradients(model, loss_fn, metric_fns, diagnose=diagnose, accumulate_steps=accumulate_steps, axis_name=axis_name)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Measures]:
+        batch = dict(batch)
+        # Of several processes each says with its examples whether it was asked to end: so all know it of the same step.
+        asked = {"asked": gather(batch.pop("asked"), axis_name).max()} if "asked" in batch else {}
         grads, ((batch_stats, memory), measures) = gradients(state, *prepare(state, batch))
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -112,7 +115,7 @@ def make_train_step(
         kept = jax.tree.map(partial(jnp.where, skipped == 0), new, {name: getattr(state, name) for name in new})
         state = state.replace(step=state.step + 1, skipped=jnp.where(skipped == 0, 0, state.skipped + 1), **kept)
         measures = jax.tree.map(lambda m: jnp.where(skipped == 0, m, jnp.zeros_like(m)), {**measures, "gradient_norm": norm})
-        return state, {**measures, "skipped": skipped}
+        return state, {**measures, "skipped": skipped, **asked}
 
     return train_step
 
@@ -202,8 +205,8 @@ def make_eval_step(
     *,
     standardise: Callable[[jax.Array], jax.Array],
     axis_name: str | None = None,
-) -> Callable[[PyTree, Batch], tuple[Measures, PyTree]]:
-    """Returns (variables, batch) -> (sums and counts over the examples that count, outputs of the global batch).
+) -> Callable[[PyTree, Batch], tuple[Measures, tuple[PyTree, jax.Array, jax.Array]]]:
+    """Returns (variables, batch) -> (sums and counts over the examples that count, (outputs, targets, valid) of the global batch).
 
     Args:
       model: called as model(inputs, train).
@@ -214,16 +217,16 @@ def make_eval_step(
     >>> from cnn_jax.layers import Dropout
     >>> loss = lambda outputs, targets, *, where: (outputs.sum(1) - targets) ** 2
     >>> batch = {"inputs": jnp.array([[1.0], [5.0]]), "targets": jnp.array([3, 3]), "valid": jnp.array([True, False])}
-    >>> measures, outputs = make_eval_step(Dropout(), loss, {}, standardise=lambda images: images)({}, batch)
+    >>> measures, (outputs, _, _) = make_eval_step(Dropout(), loss, {}, standardise=lambda images: images)({}, batch)
     >>> measures["loss"].result(), outputs.tolist()
     (4.0, [[1.0], [5.0]])
     """
 
-    def eval_step(variables: PyTree, batch: Batch) -> tuple[Measures, PyTree]:
+    def eval_step(variables: PyTree, batch: Batch) -> tuple[Measures, tuple[PyTree, jax.Array, jax.Array]]:
         outputs = model.apply(variables, standardise(to_unit(batch["inputs"])), train=False)
         outputs, targets, valid = gather((outputs, batch["targets"], batch["valid"]), axis_name)
         losses = bound(loss_fn, variables.get("params", {}))(outputs, targets, where=valid)
-        return {"loss": Mean.of(losses, valid)} | _measure(metric_fns, outputs, targets, valid), outputs
+        return {"loss": Mean.of(losses, valid)} | _measure(metric_fns, outputs, targets, valid), (outputs, targets, valid)
 
     return eval_step
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from cnn_jax import processes
 from cnn_jax import workdir as folder
 from cnn_jax.autopsy import autopsy
 from cnn_jax.build import Built, build, first_state
@@ -34,6 +35,7 @@ from cnn_jax.state import TrainState
 from cnn_jax.step import Measures, make_train_step
 from cnn_jax.stopping import Stop
 from cnn_jax.types import Batch, PyTree, StepsFn
+from cnn_jax.watchdog import Watchdog
 
 
 def train(
@@ -44,6 +46,7 @@ def train(
     num_devices: int | None = None,
     profile: bool = False,
     deadline: float | None = None,
+    stuck_after: float | None = None,
 ) -> dict[str, float]:
     """Trains to `num_steps`, from the last good checkpoint in `workdir` if there is one; returns the final test figures.
 
@@ -54,6 +57,7 @@ def train(
       num_devices: None uses all.
       profile: whether a trace of a few steps is written, to `profile/` in the workdir.
       deadline: moment of `time.monotonic()` after which it ends as if asked; None for no such moment.
+      stuck_after: seconds without any progress after which the process ends; None waits for ever.
 
     Raises:
       UserError: the settings do not work, the workdir is another run's, is in use or cannot be written, too many updates are not finite, or
@@ -70,13 +74,17 @@ def train(
         check_labels(source, split, built.dataset.num_classes)
     order = built.sampler(sources["train"], experiment.batch_size)
     with Lock(workdir) as lock, _checkpoints(experiment, workdir) as checkpoints:
-        lock.check()
+        if processes.is_first():
+            lock.check()
         changed = _changed(old, built, workdir) if old is not None and checkpoints.steps() else []
         last = checkpoints.last_good(say)
+        processes.check_same("the experiment", folder.identity(experiment))
+        processes.check_same("the checkpoint to continue from", last)
         record = {"metrics": None, "window": None} if last is None else checkpoints.record(last)
         state = parallel.make(partial(first_state, built)) if last is None else checkpoints.restore(last, restore_target(built, parallel))
         _announce(built, parallel, workdir, int(state.step), changed, asked=experiment.precision)
-        bad = BadExamples(workdir / "bad_examples.jsonl", max_fraction=experiment.max_bad_fraction, say=say)
+        name = "bad_examples.jsonl" if processes.is_first() else f"bad_examples_{processes.index()}.jsonl"
+        bad = BadExamples(workdir / name, max_fraction=experiment.max_bad_fraction, say=say)
         evaluator = Evaluator(built, parallel, sources["test"], on_bad=bad.of("test", sources["test"]))
         if int(state.step) >= experiment.num_steps and record["metrics"] is not None:
             if profile:
@@ -87,17 +95,21 @@ def train(
         data = resident(sources["train"])
         source = sources["train"] if data is None else Indexed(sources["train"])
         feed = _feed(built, source, order, int(state.step), bad.of("train", sources["train"]))
-        feed = Ahead(feed, place=lambda chunk: chunk._replace(batches=parallel.shard_stacked(chunk.batches)))
+        stop = Stop(deadline)
+        feed = Ahead(feed, place=lambda chunk: chunk._replace(batches=parallel.shard_stacked(_asking(chunk.batches, stop))))
         data = parallel.place(data or {})
         with timed("compiling the training step"):
             steps = make_steps(make_step(built, parallel), taken, experiment.steps_per_dispatch)
-            steps_fn = parallel.compile_steps(steps, state, data, parallel.shard_stacked(_empty_batches(built, indexed=bool(data))))
+            empty = _asking(_empty_batches(built, indexed=bool(data)), stop)
+            steps_fn = parallel.compile_steps(steps, state, data, parallel.shard_stacked(empty))
+        processes.barrier("compiled")  # else one waits in a sum of all for another that still compiles, and gives up
         start = {"start_step": int(state.step), "parallel": mode, "num_devices": parallel.num_devices}
-        folder.create(workdir, experiment, lock, **start, precision=built.experiment.precision)
+        if processes.is_first():
+            folder.create(workdir, experiment, lock, **start, precision=built.experiment.precision)
         steps_fn = partial(_dispatch, steps_fn, data)
         traced = _traced(steps_fn, workdir / "profile", experiment, int(state.step)) if profile else nullcontext(steps_fn)
         try:
-            with traced as dispatch, Stop(deadline) as stop:
+            with traced as dispatch, stop, Watchdog(stuck_after) as watchdog:
                 run = Run(
                     built,
                     dispatch,
@@ -110,6 +122,7 @@ def train(
                     evaluated=record["metrics"] is not None or not due(experiment, int(state.step))[0],
                     window=record["window"],
                     diagnose=partial(autopsy, built, sources["train"], order, workdir),
+                    watchdog=watchdog,
                 )
                 return run_to_the_end(run, state)
         except OSError as error:
@@ -133,8 +146,21 @@ def _feed(built: Built, source: Source | Indexed, order: Order, start_step: int,
     """The batches from the first update after `start_step` on, in chunks that end where the loop has something else to do."""
     experiment = built.experiment
     steps = {"start_step": start_step, "num_steps": experiment.num_steps}
-    batches = train_batches(source, order, seed=experiment.seed, **steps, workers=experiment.workers, on_bad=on_bad)
+    batches = train_batches(source, partial(_mine, order), seed=experiment.seed, **steps, workers=experiment.workers, on_bad=on_bad)
     return chunks(batches, size=experiment.steps_per_dispatch, start_step=start_step, stop=_stop(experiment))
+
+
+def _mine(order: Order, seed: int, step: int) -> np.ndarray:
+    """What this process brings of a batch."""
+    indices = order(seed, step)
+    return indices[processes.share(len(indices))]
+
+
+def _asking(batches: Batch, stop: Stop) -> Batch:
+    """Of several processes each says with its batches whether it was asked to end."""
+    if processes.count() == 1:
+        return batches
+    return {**batches, "asked": np.full(batches["valid"].shape, stop.reason is not None, np.int8)}
 
 
 def _stop(experiment: Experiment) -> Callable[[int], int]:
@@ -146,9 +172,10 @@ def _stop(experiment: Experiment) -> Callable[[int], int]:
 def _empty_batches(built: Built, *, indexed: bool) -> Batch:
     """What the steps are compiled for: batches of the form of all others, in which nothing counts."""
     experiment = built.experiment
-    batch = empty_batch(experiment.batch_size, built.dataset.train_shape)
+    size = experiment.batch_size // processes.count()
+    batch = empty_batch(size, built.dataset.train_shape)
     if indexed:
-        batch = {"indices": np.zeros(experiment.batch_size, np.int32), "valid": batch["valid"]}
+        batch = {"indices": np.zeros(size, np.int32), "valid": batch["valid"]}
     return stacked([batch], experiment.steps_per_dispatch)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnn_jax.types import PyTree
 
-_UNLOGGED = ("confusion", "skipped")  # a whole matrix, and a code
+_UNLOGGED = ("confusion", "skipped", "asked")  # a whole matrix, and codes
 
 
 class Window:
@@ -32,6 +32,7 @@ class Window:
         self._sums: dict[str, list] = {name: [_wide(np.asarray(leaf)) for leaf in leaves] for name, leaves in saved["sums"].items()}
         self._structures: dict[str, Any] = {}
         self._pending: list[tuple[int, int, Mapping[str, PyTree]]] = []
+        self._asked = False
 
     def add(self, first: int, num: int, measures: Mapping[str, PyTree]) -> None:
         """Adds the measures [size, …] of `num` updates, the first of which makes step `first`. They may still be computed."""
@@ -42,10 +43,17 @@ class Window:
         if len(self._pending) > 1:
             jax.block_until_ready(self._pending[-2][2])
 
+    def asked(self) -> bool:
+        """Returns whether a process was asked to end when one of the updates was handed over whose measures are there, as after `wait`."""
+        for _, num, measures in self._pending[:-1][-1:]:
+            self._asked |= bool(np.asarray(measures["asked"])[:num].any())
+        return self._asked
+
     def fold(self) -> Iterator[tuple[int, int]]:
         """Adds up what is pending, and yields (step, code) of each update that was left out; codes are `step.LEFT_OUT`'s."""
         pending, self._pending = jax.device_get(self._pending), []
         for first, num, measures in pending:
+            self._asked |= bool(np.any(measures.get("asked", False)))
             flat = {name: jax.tree.flatten(value) for name, value in measures.items() if name not in _UNLOGGED}
             self._structures = {name: structure for name, (_, structure) in flat.items()}
             for i in range(num):

@@ -173,10 +173,10 @@ def test_an_evaluation_brings_the_next_batch_before_it_reads_the_last(monkeypatc
     """Without devices: the order of things alone."""
     events = []
     monkeypatch.setattr(cnn_jax.evaluate, "eval_batches", lambda *_, **__: iter(range(3)))
-    parallel = make_parallel("jit", 1)._replace(shard=lambda batch: events.append(f"send {batch}"))
+    parallel = make_parallel("jit", 1)._replace(shard=lambda batch: events.append(f"send {batch}") or batch)
     evaluator = Evaluator(build(CLASSIFIER), parallel, MemorySource(np.zeros((3, 8, 8, 1), np.uint8), np.arange(3)))
-    evaluator.compiled = lambda *_: events.append("compute")
-    for batch, _ in evaluator._computed({}):
+    evaluator.compiled = lambda _, batch: events.append("compute") or batch
+    for batch in evaluator._computed({}):
         events.append(f"read {batch}")
     assert events == ["send 0", "compute", "send 1", "compute", "send 2", "read 0", "compute", "read 1", "read 2"]
 

@@ -16,7 +16,7 @@ TESTS = sorted((REPOSITORY / "tests").glob("*.py"))
 # Imports point down only: a module may import from layers below its own, and from its own folder.
 LAYERS = [
     ["errors", "types", "files", "allocator", "idle", "private_folder"],
-    ["manifest", "lock", "lines", "stopping", "window", "tree_difference"],
+    ["manifest", "lock", "lines", "stopping", "window", "tree_difference", "events", "processes", "watchdog"],
     ["experiment", "options"],
     ["ops", "field_rules"],
     ["initialisers", "receptive_field", "runtime", "precision", "build_extension"],
@@ -78,7 +78,7 @@ def test_imports_point_down(path):
 @pytest.mark.parametrize("path", SOURCES, ids=ids)
 def test_each_library_has_its_one_importer(path):
     here = place(name_of(path))
-    owners = {"tensorflow_datasets": "data", "grain": "data", "orbax": "state_files", "tensorboardX": "report"}
+    owners = {"tensorflow_datasets": "data", "grain": "data", "orbax": "state_files", "tensorboardX": "events"}
     for imported in imports(path):
         library = imported.split(".")[0]
         assert owners.get(library, here) == here, f"{library} belongs in {owners.get(library)}"

@@ -53,6 +53,7 @@ def eval_batches(
     workers: int,
     padded_size: int | None = None,
     first: int = 0,
+    rows: slice | None = None,
     on_bad: OnBad | None = None,
 ) -> Iterator[Batch]:
     """Returns every example from the `first` on once, in order, `batch_size` at a time.
@@ -61,9 +62,13 @@ def eval_batches(
     `valid` marks False; so it marks examples that cannot be used, and whose places hold others.
 
     Args:
+      rows: of each padded batch, those that this process brings; None for all.
       on_bad: as `train_batches` has it.
     """
     n = len(source)
+    if rows is not None:
+        yield from _rows_of_batches(source, batch_size, workers, padded_size or batch_size, rows, on_bad)
+        return
     if isinstance(source, DecodedSource):
         stream = grain.MapDataset.range(first, n).map(lambda index: source.usable(int(index)))
         batches = _decoded(stream, batch_size, workers)
@@ -75,6 +80,23 @@ def eval_batches(
         batch = _padded(batch, padded_size or batch_size)
         batch["valid"][: len(bad)] &= bad < 0
         yield batch
+
+
+def _rows_of_batches(source: Source, batch_size: int, workers: int, padded_size: int, rows: slice, on_bad: OnBad | None) -> Iterator[Batch]:
+    """A piece of each batch; what fills up is copies of an example that `valid` marks False."""
+    n = len(source)
+    places = np.arange(0, n, batch_size)[:, None] + np.arange(padded_size)[None, rows]
+    valid = (np.arange(padded_size)[None, rows] < batch_size) & (places < n)
+    places = np.where(valid, places, 0)
+    if isinstance(source, DecodedSource):
+        stream = grain.MapDataset.source(places.reshape(-1)).map(lambda place: source.usable(int(place)))
+        batches = _decoded(stream, places.shape[1], workers)
+    else:
+        batches = (source[part] for part in places)
+    for batch, counted in zip(batches, valid, strict=True):
+        bad = batch.pop("bad", np.full(len(counted), -1))
+        _tell(source, bad[counted], on_bad)
+        yield {**batch, "valid": counted & (bad < 0)}
 
 
 def _tell(source: Source, bad: np.ndarray, on_bad: OnBad | None) -> None:

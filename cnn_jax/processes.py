@@ -1,0 +1,142 @@
+"""Several processes that train as one, by jax.distributed: who this one is, what only the first does, what all must agree on."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cnn_jax.errors import UserError
+
+# jax is imported by those who need it: what speaks to people asks here who does, and must not take seconds.
+
+HEARTBEAT = "CNN_JAX_HEARTBEAT"  # an environment variable: seconds without a sign of life after which a process is taken for dead
+_HEARTBEAT = 30
+_INITIALIZATION = 300  # seconds in which all must have come
+
+_me = {"index": 0, "count": 1}
+
+
+def join(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> None:
+    """Makes this process one of several, before jax starts; does nothing where there is one.
+
+    Without arguments it is one of several if SLURM (`srun`), Open MPI (`mpirun`) or JAX_COORDINATOR_ADDRESS say so.
+
+    Args:
+      coordinator: "host:port" where the first process listens, or "auto": whatever jax.distributed finds out, of a TPU pod for example.
+      num_processes, process_id: how many there are, and which this is, from 0.
+
+    Raises:
+      UserError: the arguments do not go together, or the others did not come.
+    """
+    detailed = (num_processes, process_id)
+    if coordinator is None and detailed == (None, None):
+        if not launched_together(os.environ):
+            return
+        arguments = {}
+    elif coordinator == "auto":
+        arguments = {}
+    elif coordinator is None or None in detailed:
+        raise UserError(
+            "--coordinator=HOST:PORT, --num_processes=N and --process_id=I go together: the same for all, but for I, from 0 to N - 1. "
+            "--coordinator=auto alone leaves it to what the cluster says."
+        )
+    elif not 0 <= process_id < num_processes or not coordinator.rpartition(":")[2].isdigit():
+        raise UserError(
+            f"--coordinator={coordinator} must be HOST:PORT, and --process_id={process_id} from 0 to --num_processes - 1, which is "
+            f"{num_processes - 1}."
+        )
+    else:
+        arguments = {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
+    import jax
+
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    timeouts = {"initialization_timeout": _INITIALIZATION, "heartbeat_timeout_seconds": int(os.environ.get(HEARTBEAT) or _HEARTBEAT)}
+    try:
+        jax.distributed.initialize(**arguments, **timeouts)
+    except (RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0][:200]
+        raise UserError(
+            f"This process could not join the others ({first}). Each must be started within {_INITIALIZATION} s, with the same "
+            f"--coordinator and --num_processes and a --process_id of its own, and must reach the coordinator's port."
+        ) from error
+    _me.update(index=jax.process_index(), count=jax.process_count())
+
+
+def launched_together(environment: Mapping[str, str]) -> bool:
+    """Returns whether the environment is that of one of several processes.
+
+    >>> launched_together({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NODELIST": "n[1-4]"})
+    True
+    >>> launched_together({"SLURM_JOB_ID": "7"}), launched_together({"OMPI_COMM_WORLD_SIZE": "1"})
+    (False, False)
+    """
+    by_slurm = "SLURM_PROCID" in environment and "SLURM_STEP_NODELIST" in environment
+    counts = [environment.get("SLURM_STEP_NUM_TASKS") if by_slurm else None, environment.get("OMPI_COMM_WORLD_SIZE")]
+    return "JAX_COORDINATOR_ADDRESS" in environment or any(count is not None and int(count) > 1 for count in counts)
+
+
+def index() -> int:
+    """Returns which process this is, from 0."""
+    return _me["index"]
+
+
+def count() -> int:
+    """Returns how many processes there are."""
+    return _me["count"]
+
+
+def is_first() -> bool:
+    """Returns whether this is the process that writes files and speaks to people.
+
+    >>> is_first()
+    True
+    """
+    return _me["index"] == 0
+
+
+def share(size: int) -> slice:
+    """Returns which rows of a batch of so many this process brings.
+
+    >>> share(8)
+    slice(0, 8, None)
+    """
+    part = size // count()
+    return slice(index() * part, (index() + 1) * part)
+
+
+def check_same(what: str, value: Any) -> None:
+    """Raises UserError if the processes do not all have the same value.
+
+    Args:
+      what: of the value, for the message.
+      value: of which the text is compared.
+    """
+    if count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    text = repr(value).encode()[:500].ljust(500, b"\0")
+    all_of_them = multihost_utils.process_allgather(np.frombuffer(text, np.uint8))
+    found = {bytes(row).rstrip(b"\0").decode(errors="replace"): i for i, row in reversed(list(enumerate(np.asarray(all_of_them))))}
+    if len(found) > 1:
+        said = "; ".join(f"process {i} has {value}" for value, i in sorted(found.items(), key=lambda item: item[1])[:4])
+        raise UserError(
+            f"The processes do not agree on {what}: {said}. Start all with the same command, and with a --workdir on a disk that all see."
+        )
+
+
+def barrier(name: str, *, seconds: int = 1800) -> None:
+    """Returns when all processes have come to it. It needs no device: one that compiles for long is waited for.
+
+    Raises:
+      UserError: one has not come in time.
+    """
+    if count() == 1:
+        return
+    from jax._src import distributed
+
+    try:
+        distributed.global_state.client.wait_at_barrier(name, seconds * 1000)
+    except RuntimeError as error:
+        raise UserError(f"Not all processes came to the point '{name}' within {seconds} s: {str(error).splitlines()[0][:200]}") from error
