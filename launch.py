@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 a mistake, named; 75 stopped early as asked, saved, the same command continues; 70 stuck; 128 + n left at signal n.
 """
 
+import os
 import shlex
 import sys
 import time
@@ -76,8 +77,8 @@ def main(argv: list[str]) -> None:
         print(stopped, flush=True)
         sys.exit(EXIT_STOPPED)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues from what was saved", file=sys.stderr)
-        sys.exit(130)
+        print("\ninterrupted; the same command continues from what was saved", file=sys.stderr, flush=True)
+        os._exit(130)  # at once: threads that still compile do not outlive the interpreter's end unharmed
 
 
 def run(argv: list[str]) -> None:
@@ -134,8 +135,6 @@ def describe() -> None:
 def train() -> None:
     """Trains, or continues, and compares the result with the expected range."""
     _set_up()
-    from jax import default_backend
-
     from cnn_jax.report import say
     from cnn_jax.train import train as train_experiment
     from cnn_jax.verdict import changes, verdict
@@ -145,7 +144,7 @@ def train() -> None:
     deadline = None if _MAX_MINUTES.value is None else _STARTED + 60 * _MAX_MINUTES.value
     how = {"profile": _PROFILE.value, "deadline": deadline, "stuck_after": _STUCK.value and 60 * _STUCK.value}
     figures = train_experiment(experiment, workdir, **_devices(), **how)
-    say(verdict(experiment, figures, changes(registered, experiment, platform=default_backend())))
+    say(verdict(experiment, figures, changes(registered, experiment)))
     say(f"next: python launch.py --mode=evaluate --workdir={shlex.quote(str(workdir))}")
 
 

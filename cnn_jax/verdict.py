@@ -1,16 +1,18 @@
 """How a finished run compares with what its experiment is expected to reach."""
 
+import jax
+
 from cnn_jax.check import resolve
 from cnn_jax.experiment import Experiment, differences
 from cnn_jax.precision import settled
 from cnn_jax.report import spelled
 
 
-def changes(registered: Experiment, experiment: Experiment, *, platform: str) -> list[str]:
+def changes(registered: Experiment, experiment: Experiment, *, platform: str | None = None) -> list[str]:
     """Returns "key: old -> new" for what differs, the seed apart, from the registered experiment as its range was measured: on a CPU.
 
     Args:
-      platform: of the devices the experiment has run on.
+      platform: of the devices the experiment has run on; None for those of this process.
 
     >>> import dataclasses
     >>> from cnn_jax.experiment import About, Spec
@@ -18,7 +20,7 @@ def changes(registered: Experiment, experiment: Experiment, *, platform: str) ->
     >>> changes(mine, dataclasses.replace(mine, seed=1, precision="bfloat16"), platform="cpu")
     ['precision: float32 -> bfloat16']
     """
-    measured, here = settled(resolve(registered), "cpu"), settled(resolve(experiment), platform)
+    measured, here = settled(resolve(registered), "cpu"), settled(resolve(experiment), platform or jax.default_backend())
     return [f"{key}: {old} -> {new}" for key, old, new in differences(measured, here) if key != "seed"]
 
 

@@ -114,6 +114,18 @@ def test_a_command_that_is_terminated_and_another_beside_it(tmp_path, capsys):
     assert "--max_minutes: stopped after step" in out.splitlines()[-1]
 
 
+def test_ctrl_c_before_there_is_anything_to_save(tmp_path):
+    """While the step is compiled; or soon after, if that was quick."""
+    process = started(*LONG, f"--workdir={tmp_path / 'run'}")
+    while "compiling the training step" not in (line := process.stdout.readline()):
+        assert line, process.communicate()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (130, EXIT_STOPPED)
+    assert "Traceback" not in err
+    assert "Fatal" not in err
+
+
 def test_the_second_signal_is_not_discussed(tmp_path):
     """It ends a process whose main thread does not come back from C: here it waits for a lock that nobody gives back."""
     code = """
