@@ -39,7 +39,7 @@ _MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "--mode=train: after so m
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of the first, or auto. SLURM and MPI need none.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Of several processes: how many there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Of several processes: which this is, from 0.")
-_STUCK = flags.DEFINE_float("stuck_minutes", None, "--mode=train: without progress for so long the process ends; default never.")
+_STUCK = flags.DEFINE_float("stuck_minutes", None, "--mode=train: so long without progress the process ends; of several default 30.")
 
 OURS = (
     _EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _PROFILE, _STEP, _MAX_MINUTES,

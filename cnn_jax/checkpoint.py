@@ -54,6 +54,7 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saving")
         self._saving: Future | None = None
         self._failed: list[str] = []
+        self._home: int | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -210,7 +211,9 @@ class Checkpoints:
 
     def _write(self, step: int, whole: TrainState, record: dict[str, Any], must_be_finite: bool) -> None:
         final, partial = self.folder / str(step), self.folder / f".{step}.partial"
-        if not self.folder.parent.is_dir():
+        self._home = self._home or _number(self.folder.parent)
+        if self._home is None or _number(self.folder.parent) != self._home:
+            self._leave_nothing()
             raise FileNotFoundError(2, f"{self.folder.parent} is gone")
         if final.exists() and self.fault(step) is None:
             write_manifest(final, {**record, "metrics": record["metrics"] or read_manifest(final)["metrics"]})
@@ -218,15 +221,28 @@ class Checkpoints:
         for path, leaf in jax.tree_util.tree_leaves_with_path((whole.params, whole.batch_stats)) if must_be_finite else ():
             if not np.isfinite(leaf).all():
                 raise ValueError(f"{name_of(path[1:])} is not finite, and nothing could continue from it")
+        self.folder.mkdir(exist_ok=True)
         self._tidy_up()
-        partial.mkdir(parents=True)
-        write_state(partial / "state", whole)
-        write_manifest(partial, record)
-        if final.exists():  # damaged: kept, under another name
-            os.replace(final, _unused(self.folder / f"damaged-{step}"))
-        os.replace(partial, final)
-        synchronise(self.folder)
+        partial.mkdir()
+        try:
+            write_state(partial / "state", whole)
+            write_manifest(partial, record)
+            if final.exists():  # damaged: kept, under another name
+                os.replace(final, _unused(self.folder / f"damaged-{step}"))
+            os.replace(partial, final)
+            synchronise(self.folder)
+        finally:
+            if _number(self.folder.parent) != self._home:
+                self._leave_nothing()
+                raise FileNotFoundError(2, f"{self.folder.parent} is gone")
         self._prune()
+
+    def _leave_nothing(self) -> None:
+        """Where the workdir went, orbax may have made another of its name, which would be in the way of the one that comes back."""
+        with contextlib.suppress(OSError):
+            self._tidy_up()
+            for folder in (self.folder, self.folder.parent):
+                folder.rmdir()  # only if it is empty
 
     def _tidy_up(self) -> None:
         """Deletes what a run that was killed left half written, or half deleted."""
@@ -268,6 +284,14 @@ class Checkpoints:
         others = [s for s in self.steps() if s != step]
         way_out = f"Use --step={others[-1]} for another" if others else "No other checkpoint is there"
         return UserError(f"The checkpoint of step {step} in {self.folder} cannot be used: {fault}. {way_out}.")
+
+
+def _number(folder: Path) -> int | None:
+    """What a folder keeps when it is renamed, or its disk is mounted again; None where there is none."""
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
 
 
 def _unused(path: Path) -> Path:

@@ -18,6 +18,9 @@ from cnn_jax import processes
 from cnn_jax.state import TrainState
 from cnn_jax.tree_difference import shapes, tree_difference
 
+# Of several arrays that cannot be written one is raised; the others' errors would be logged whenever their tasks are collected.
+logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
+
 
 def on_the_host(state: TrainState) -> TrainState:
     """Returns the state as NumPy arrays of its own: the step that follows overwrites the state, and reading it on a CPU is no copy.

@@ -37,6 +37,8 @@ from cnn_jax.stopping import Stop
 from cnn_jax.types import Batch, PyTree, StepsFn
 from cnn_jax.watchdog import Watchdog
 
+STUCK_AFTER = 1800  # seconds without progress that are too many for one of several processes
+
 
 def train(
     experiment: Experiment,
@@ -57,7 +59,8 @@ def train(
       num_devices: None uses all.
       profile: whether a trace of a few steps is written, to `profile/` in the workdir.
       deadline: moment of `time.monotonic()` after which it ends as if asked; None for no such moment.
-      stuck_after: seconds without any progress after which the process ends; None waits for ever.
+      stuck_after: seconds without any progress after which the process ends; None for half an hour where there are several processes, and
+        for ever where there is one.
 
     Raises:
       UserError: the settings do not work, the workdir is another run's, is in use or cannot be written, too many updates are not finite, or
@@ -103,6 +106,8 @@ def train(
             empty = _asking(_empty_batches(built, indexed=bool(data)), stop)
             steps_fn = parallel.compile_steps(steps, state, data, parallel.shard_stacked(empty))
         processes.barrier("compiled")  # else one waits in a sum of all for another that still compiles, and gives up
+        if stuck_after is None and processes.count() > 1:
+            stuck_after = STUCK_AFTER
         start = {"start_step": int(state.step), "parallel": mode, "num_devices": parallel.num_devices}
         if processes.is_first():
             folder.create(workdir, experiment, lock, **start, precision=built.experiment.precision)
@@ -146,14 +151,13 @@ def _feed(built: Built, source: Source | Indexed, order: Order, start_step: int,
     """The batches from the first update after `start_step` on, in chunks that end where the loop has something else to do."""
     experiment = built.experiment
     steps = {"start_step": start_step, "num_steps": experiment.num_steps}
-    batches = train_batches(source, partial(_mine, order), seed=experiment.seed, **steps, workers=experiment.workers, on_bad=on_bad)
+    batches = train_batches(source, partial(_some, order, processes.share(experiment.batch_size)), seed=experiment.seed, **steps, workers=experiment.workers, on_bad=on_bad)
     return chunks(batches, size=experiment.steps_per_dispatch, start_step=start_step, stop=_stop(experiment))
 
 
-def _mine(order: Order, seed: int, step: int) -> np.ndarray:
-    """What this process brings of a batch."""
-    indices = order(seed, step)
-    return indices[processes.share(len(indices))]
+def _some(order: Order, rows: slice, seed: int, step: int) -> np.ndarray:
+    """What this process brings of a batch. It travels to decoding processes, which know nothing of the others."""
+    return order(seed, step)[rows]
 
 
 def _asking(batches: Batch, stop: Stop) -> Batch:
