@@ -151,7 +151,8 @@ def _feed(built: Built, source: Source | Indexed, order: Order, start_step: int,
     """The batches from the first update after `start_step` on, in chunks that end where the loop has something else to do."""
     experiment = built.experiment
     steps = {"start_step": start_step, "num_steps": experiment.num_steps}
-    batches = train_batches(source, partial(_some, order, processes.share(experiment.batch_size)), seed=experiment.seed, **steps, workers=experiment.workers, on_bad=on_bad)
+    mine = partial(_some, order, processes.share(experiment.batch_size))
+    batches = train_batches(source, mine, seed=experiment.seed, **steps, workers=experiment.workers, on_bad=on_bad)
     return chunks(batches, size=experiment.steps_per_dispatch, start_step=start_step, stop=_stop(experiment))
 
 
