@@ -11,6 +11,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
+from cnn_jax import processes
 from cnn_jax.errors import EXIT_STOPPED, Stopped, UserError, out_of_memory, unknown
 from cnn_jax.experiment import Experiment
 from experiments import DEFAULT, EXPERIMENTS
@@ -71,8 +72,8 @@ def main(argv: list[str]) -> None:
     except (UserError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        print(f"error: {error if isinstance(error, UserError) else out_of_memory(error)}", file=sys.stderr)
-        sys.exit(1)
+        print(f"error: {error if isinstance(error, UserError) else out_of_memory(error)}", file=sys.stderr, flush=True)
+        sys.exit(1) if processes.count() == 1 else os._exit(1)  # at once: jax would wait for the others, which wait for this one
     except Stopped as stopped:
         print(stopped, flush=True)
         sys.exit(EXIT_STOPPED)
@@ -260,7 +261,7 @@ def _of_workdir(workdir: Path) -> Experiment:
 
 
 def _set_up() -> None:
-    from cnn_jax import processes, runtime
+    from cnn_jax import runtime
 
     runtime.set_up(_NUM_DEVICES.value)
     processes.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)

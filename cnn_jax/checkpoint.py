@@ -5,7 +5,6 @@ another name and renamed when all of it is on the disk: a folder of that name is
 """
 
 import contextlib
-import itertools
 import math
 import os
 import re
@@ -20,7 +19,7 @@ import numpy as np
 
 from cnn_jax import processes
 from cnn_jax.errors import UserError, shortened
-from cnn_jax.files import finite
+from cnn_jax.files import finite, number_of, unused
 from cnn_jax.manifest import Damaged, check_files, read_manifest, synchronise, write_manifest
 from cnn_jax.state import TrainState
 from cnn_jax.state_files import in_short, on_the_host, read_state, write_state
@@ -125,12 +124,8 @@ class Checkpoints:
             except Damaged as damaged:
                 yield step, str(damaged)
 
-    def last_step(self) -> int | None:
-        """Returns the last step that was saved."""
-        return max(self.steps(), default=None)
-
     def best_step(self) -> int | None:
-        """Returns the saved step with the best test figure; None where none was measured."""
+        """Returns the step with the best test figure; None where none was measured."""
         return next(iter(self._best()), None)
 
     def record(self, step: int) -> dict[str, Any]:
@@ -154,8 +149,7 @@ class Checkpoints:
           must_be_finite: whether a state that is not is refused: nothing could continue from it.
         """
         step = int(state.step)
-        if metrics is not None:
-            metrics = {k: v for k, v in metrics.items() if isinstance(v, float)}
+        metrics = metrics and {k: v for k, v in metrics.items() if isinstance(v, float)}
         record = {"step": step, "metrics": finite(metrics), "window": window, "identity": self.identity}
         whole = on_the_host(state)
         if not processes.is_first():
@@ -211,9 +205,9 @@ class Checkpoints:
 
     def _write(self, step: int, whole: TrainState, record: dict[str, Any], must_be_finite: bool) -> None:
         final, partial = self.folder / str(step), self.folder / f".{step}.partial"
-        self._home = self._home or _number(self.folder.parent)
-        if self._home is None or _number(self.folder.parent) != self._home:
-            self._leave_nothing()
+        self._home = self._home or number_of(self.folder.parent)
+        if self._home is None or number_of(self.folder.parent) != self._home:
+            self._leave_nothing(partial)
             raise FileNotFoundError(2, f"{self.folder.parent} is gone")
         if final.exists() and self.fault(step) is None:
             write_manifest(final, {**record, "metrics": record["metrics"] or read_manifest(final)["metrics"]})
@@ -224,22 +218,29 @@ class Checkpoints:
         self.folder.mkdir(exist_ok=True)
         self._tidy_up()
         partial.mkdir()
+        written = partial
         try:
             write_state(partial / "state", whole)
             write_manifest(partial, record)
-            if final.exists():  # damaged: kept, under another name
-                os.replace(final, _unused(self.folder / f"damaged-{step}"))
+            self._set_aside(step)
             os.replace(partial, final)
+            written = final
             synchronise(self.folder)
         finally:
-            if _number(self.folder.parent) != self._home:
-                self._leave_nothing()
+            if number_of(self.folder.parent) != self._home:
+                self._leave_nothing(written)
                 raise FileNotFoundError(2, f"{self.folder.parent} is gone")
-        self._prune()
+        self._prune(step)
 
-    def _leave_nothing(self) -> None:
+    def _set_aside(self, step: int) -> None:
+        """Checkpoints of this step, and of later ones: a run that is here has not used them, since they are damaged."""
+        for old in (old for old in self.steps() if old >= step):
+            os.replace(self.folder / str(old), unused(self.folder / f"damaged-{old}"))
+
+    def _leave_nothing(self, written: Path) -> None:
         """Where the workdir went, orbax may have made another of its name, which would be in the way of the one that comes back."""
         with contextlib.suppress(OSError):
+            shutil.rmtree(written, ignore_errors=True)
             self._tidy_up()
             for folder in (self.folder, self.folder.parent):
                 folder.rmdir()  # only if it is empty
@@ -251,10 +252,10 @@ class Checkpoints:
                 if re.fullmatch(r"\.[0-9]+\.(partial|removed)", name):
                     shutil.rmtree(self.folder / name)
 
-    def _prune(self) -> None:
+    def _prune(self, last: int) -> None:
         """Deletes all but the last, the best, and those to be kept anyway. The last has just been written: it is good."""
         steps = self.steps()
-        kept = {steps[-1], *self._best()[: self.keep_best]}
+        kept = {last, *self._best()[: self.keep_best]}
         kept |= {step for step in steps if self.keep_every and step % self.keep_every == 0}
         for step in steps:
             if step not in kept:
@@ -284,17 +285,3 @@ class Checkpoints:
         others = [s for s in self.steps() if s != step]
         way_out = f"Use --step={others[-1]} for another" if others else "No other checkpoint is there"
         return UserError(f"The checkpoint of step {step} in {self.folder} cannot be used: {fault}. {way_out}.")
-
-
-def _number(folder: Path) -> int | None:
-    """What a folder keeps when it is renamed, or its disk is mounted again; None where there is none."""
-    try:
-        return folder.stat().st_ino
-    except OSError:
-        return None
-
-
-def _unused(path: Path) -> Path:
-    """The path, or the first with a number behind it that nothing has."""
-    others = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
-    return next(p for p in itertools.chain([path], others) if not p.exists())

@@ -79,6 +79,7 @@ class Evaluator:
         batch = self.parallel.shard(empty_batch(self.padded_size // processes.count(), self.built.dataset.input_shape))
         with timed("compiling the evaluation step"):
             self.compiled = self.parallel.compile(self.step, variables, batch, donate=False)
+        processes.barrier("compiled for evaluation")
 
     def __call__(self, variables: PyTree, *, stop: Callable[[], bool] = lambda: False) -> Evaluation | None:
         """Returns the figures; None if `stop`, asked after each batch, said so before they were there."""
@@ -141,13 +142,15 @@ def evaluate_workdir(
     """
     parallel = make_parallel(mode, num_devices)
     built = build(experiment, axis_name=parallel.axis_name)
+    processes.check_same("the experiment", identity(experiment))
     chosen, state = restore(workdir, built, parallel, step=step)
     source = built.dataset.open("test")
     trained_in, precision = as_computed(experiment, workdir).precision, built.experiment.precision
     if trained_in not in (precision, "auto"):
         say(f"computed in {explained(experiment.precision, jax.default_backend())}; its training last computed in {trained_in}")
     check_labels(source, "test", built.dataset.num_classes)
-    bad = BadExamples(workdir / "bad_test_examples.jsonl", max_fraction=experiment.max_bad_fraction, say=say)
+    name = "bad_test_examples.jsonl" if processes.is_first() else f"bad_test_examples_{processes.index()}.jsonl"
+    bad = BadExamples(workdir / name, max_fraction=experiment.max_bad_fraction, say=say)
     evaluator = Evaluator(built, parallel, source, on_bad=bad.of("test", source))
     evaluator.compile(state.eval_variables)
     if profile:
@@ -155,6 +158,8 @@ def evaluate_workdir(
             evaluation = evaluator(state.eval_variables)
     else:
         evaluation = evaluator(state.eval_variables)
+    if not processes.is_first():
+        return evaluation
     say(f"evaluated {evaluation.num_examples} of {len(source)}")
     console().print(evaluation_tables(evaluation, built))
     try:
@@ -182,9 +187,10 @@ def restore(workdir: Path, built: Built, parallel: Parallel, *, step: int | None
         for damaged, why in checkpoints.damaged():
             say(f"WARNING: the checkpoint of step {damaged} in {checkpoints.folder} cannot be used: {why}")
         best = checkpoints.best_step()
-        chosen = step if step is not None else best if best is not None else checkpoints.last_step()
+        chosen = step if step is not None else best if best is not None else max(checkpoints.steps(), default=None)
         if chosen is None:
             raise UserError(f"{workdir} holds no checkpoint yet. Train first, with the same --workdir.")
+        processes.check_same("the checkpoint", chosen)
         state = checkpoints.restore(chosen, restore_target(built, parallel))
     which = f", the best by {best_by}" if chosen == best else ""
     say(f"{workdir}: checkpoint of step {chosen}{which}{', averaged parameters' if state.ema else ''}")

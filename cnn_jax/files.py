@@ -1,6 +1,7 @@
 """Files written whole or not at all, and numbers as JSON has them."""
 
 import contextlib
+import itertools
 import os
 import tempfile
 from math import isfinite
@@ -43,3 +44,26 @@ def finite(value: Any) -> Any:
     if isinstance(value, list):
         return [finite(v) for v in value]
     return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def number_of(folder: Path) -> int | None:
+    """Returns what a folder keeps when it is renamed, or its disk is mounted again; None where there is none.
+
+    >>> number_of(Path("no such folder")) is None
+    True
+    """
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
+
+
+def unused(path: Path) -> Path:
+    """Returns the path, or the first with a number behind it that nothing has.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     unused(Path(folder)).name.endswith("-2")
+    True
+    """
+    others = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
+    return next(p for p in itertools.chain([path], others) if not p.exists())

@@ -49,6 +49,9 @@ class Lines:
           OSError: it cannot be written now.
         """
         self._pending += (json.dumps(finite(record)) + "\n").encode()
+        self._write()
+
+    def _write(self) -> None:
         with open(self.path, "ab", buffering=0) as file:
             found = os.fstat(file.fileno())
             # What a full disk took of a line goes. In another file, such as that of a disk that was mounted meanwhile, nothing does.
@@ -61,11 +64,13 @@ class Lines:
         self._pending = b""
 
     def synchronise(self) -> None:
-        """Brings what is written to the disk.
+        """Writes what could not be written before, and brings all of it to the disk.
 
         Raises:
           OSError: that cannot be done.
         """
+        if self._pending:
+            self._write()
         if self.path.exists():
             with open(self.path, "rb") as file:
                 os.fsync(file.fileno())

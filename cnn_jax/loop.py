@@ -13,7 +13,7 @@ from cnn_jax import processes
 from cnn_jax.build import Built
 from cnn_jax.checkpoint import Checkpoints
 from cnn_jax.data.feed import Ahead, Chunk
-from cnn_jax.errors import Stopped, UserError
+from cnn_jax.errors import Stopped, UserError, shortened
 from cnn_jax.evaluate import Evaluator
 from cnn_jax.experiment import Experiment
 from cnn_jax.idle import Idle
@@ -162,8 +162,8 @@ class _Loop:
     def fold(self) -> None:
         """Adds up what was measured, and tells of updates that were left out."""
         for step, code in self.window.fold():
-            if code == TOO_MANY:
-                continue
+            if code == TOO_MANY:  # as many were left out before this start
+                raise TooManySkipped(self.last_skipped - self.in_a_row + 1, LEFT_OUT[code])
             self.in_a_row = self.in_a_row + 1 if step == self.last_skipped + 1 else 1
             self.last_skipped = step
             self.report.skipped(step, LEFT_OUT[code], self.run.examples(step).tolist())
@@ -206,6 +206,9 @@ class _Loop:
     def end(self, step: int) -> None:
         """Raises Stopped: the run was asked to end, and its state is saved."""
         self.run.checkpoints.close()
+        self.report.synchronise()
+        if self.report.unwritten:
+            raise UserError(f"The last records could not be written to {self.report.lines.path}; the state of step {step} is saved.")
         why, last = self.run.stop.reason or "another process was asked to end", self.run.built.experiment.num_steps
         raise Stopped(
             f"{why}: stopped after step {step} of {last}, saved in {self.run.workdir}; "
@@ -221,13 +224,17 @@ class _Loop:
             self.report.note(f"WARNING: {problems[-1]} Trying once more.")
             self.run.checkpoints.save(state, figures, self.window.saved())
         self.run.checkpoints.close()
+        self.report.synchronise()
         if self.report.unwritten:
             raise UserError(f"The last records could not be written to {self.report.lines.path}; the state is saved.")
 
 
 def _too_many(run: Run, state: TrainState, error: TooManySkipped) -> UserError:
     step, why = error.first, error.why
-    told = run.diagnose(state, step, why)
+    try:
+        told = run.diagnose(state, step, why)
+    except Exception as failed:  # of the whole batch on one device, or of a disk: the run's own error is the one to show
+        told = f"The autopsy failed: {shortened(failed)}."
     return UserError(
         f"{run.built.experiment.max_skipped} updates in a row were left out, from step {step} on: {why}. Training stops; parameters are as "
         f"before step {step}, and earlier checkpoints are intact.\n{told}\n"

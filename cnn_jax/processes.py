@@ -51,8 +51,11 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    timeouts = {"initialization_timeout": _INITIALIZATION, "heartbeat_timeout_seconds": int(os.environ.get(HEARTBEAT) or _HEARTBEAT)}
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which `stopping` hears
     try:
+        # At the end the others wait for the first, which may have much to write.
+        heartbeat = int(os.environ.get(HEARTBEAT) or _HEARTBEAT)
+        timeouts = {"initialization_timeout": _INITIALIZATION, "heartbeat_timeout_seconds": heartbeat, "shutdown_timeout_seconds": 3600}
         jax.distributed.initialize(**arguments, **timeouts)
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0][:200]

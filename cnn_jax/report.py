@@ -233,8 +233,7 @@ class Report:
 
     def synchronise(self) -> None:
         """Brings the records to the disk, also if the power fails: before a state is saved that stands for them."""
-        with contextlib.suppress(OSError):  # told already
-            self.lines.synchronise()
+        self._try(self.lines.synchronise)
 
     def _record(self, step: int, split: str, values: dict[str, float]) -> None:
         self._write({"step": step, "split": split, **values})
@@ -242,8 +241,11 @@ class Report:
             self.events.add({f"{split}/{name}": value for name, value in values.items() if math.isfinite(value)}, step)
 
     def _write(self, record: dict[str, Any]) -> None:
+        self._try(lambda: self.lines.add(record))
+
+    def _try(self, write: Callable[[], None]) -> None:
         try:
-            self.lines.add(record)
+            write()
             if self.unwritten:
                 self.note(f"all records are written to {self.lines.path} again")
             self.unwritten = False

@@ -80,6 +80,7 @@ def train(
         if processes.is_first():
             lock.check()
         changed = _changed(old, built, workdir) if old is not None and checkpoints.steps() else []
+        found = checkpoints.steps()
         last = checkpoints.last_good(say)
         processes.check_same("the experiment", folder.identity(experiment))
         processes.check_same("the checkpoint to continue from", last)
@@ -89,9 +90,9 @@ def train(
         name = "bad_examples.jsonl" if processes.is_first() else f"bad_examples_{processes.index()}.jsonl"
         bad = BadExamples(workdir / name, max_fraction=experiment.max_bad_fraction, say=say)
         evaluator = Evaluator(built, parallel, sources["test"], on_bad=bad.of("test", sources["test"]))
-        if int(state.step) >= experiment.num_steps and record["metrics"] is not None:
-            if profile:
-                raise UserError(f"Nothing is left to train in {workdir}, so there is no step to profile. Raise num_steps, or evaluate it.")
+        if profile and int(state.step) >= experiment.num_steps:
+            raise UserError(f"Nothing is left to train in {workdir}, so there is no step to profile. Raise num_steps, or evaluate it.")
+        if int(state.step) > experiment.num_steps or (int(state.step) == experiment.num_steps and record["metrics"] is not None):
             return _already_done(experiment, workdir, state, evaluator)
         # All that can fail for want of memory or for a wrong setting has been tried before anything is written.
         evaluator.compile(state.eval_variables)
@@ -105,12 +106,14 @@ def train(
             steps = make_steps(make_step(built, parallel), taken, experiment.steps_per_dispatch)
             empty = _asking(_empty_batches(built, indexed=bool(data)), stop)
             steps_fn = parallel.compile_steps(steps, state, data, parallel.shard_stacked(empty))
-        processes.barrier("compiled")  # else one waits in a sum of all for another that still compiles, and gives up
         if stuck_after is None and processes.count() > 1:
             stuck_after = STUCK_AFTER
         start = {"start_step": int(state.step), "parallel": mode, "num_devices": parallel.num_devices}
         if processes.is_first():
             folder.create(workdir, experiment, lock, **start, precision=built.experiment.precision)
+            if checkpoints.steps() != found:
+                raise UserError(f"Another run has saved in {workdir} meanwhile. Start again: the run continues from what is there now.")
+        processes.barrier("compiled")  # else one waits in a sum of all for another that still compiles, and gives up
         steps_fn = partial(_dispatch, steps_fn, data)
         traced = _traced(steps_fn, workdir / "profile", experiment, int(state.step)) if profile else nullcontext(steps_fn)
         try:

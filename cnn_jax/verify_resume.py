@@ -54,13 +54,17 @@ def verify_resume(experiment: Experiment, *, mode: str = "jit", num_devices: int
         began = time.perf_counter()
         _finish(start("whole"))
         say(f"  in one go: {time.perf_counter() - began:.1f} s")
-        killed = Path(place, "killed")
+        killed, kills = Path(place, "killed"), 0
         for what, comes in (
-            ("while it saved", lambda: any((killed / "checkpoints").glob(".*.partial"))),
-            (f"while it trained, after step {SAVE_EVERY + LOG_EVERY}", lambda: last_record(killed) > SAVE_EVERY),
+            ("while it saved", lambda before: any((killed / "checkpoints").glob(".*.partial"))),
+            ("while it trained", lambda before: last_record(killed) > max(SAVE_EVERY, before)),
         ):
-            _kill(start("killed"), comes, moments.uniform(0, 0.05))
-            say(f"  killed {what}; its last record is of step {last_record(killed)}")
+            comes = partial(comes, last_record(killed))
+            in_time = _kill(start("killed"), comes, moments.uniform(0, 0.05))
+            kills += in_time
+            say(f"  {'killed' if in_time else 'too quick to be killed'} {what}; its last record is of step {last_record(killed)}")
+        if not kills:
+            raise UserError("The runs ended before they could be killed, so nothing was shown. Take one whose updates take longer.")
         _finish(start("killed"))
         arrays, lines = compare(Path(place, "whole"), killed, mode=mode)
     say(f"bit-identical: {arrays} arrays of the state (parameters, statistics, optimizer, averages, key) and {lines} lines of metrics")
@@ -147,8 +151,8 @@ def _finish(process: subprocess.Popen) -> None:
         raise UserError(f"A run of the experiment ended with exit code {process.returncode}:\n{process.output.read_text()[-2000:]}")
 
 
-def _kill(process: subprocess.Popen, comes: Callable[[], bool], seconds: float) -> None:
-    """SIGKILL, so many seconds after something has come."""
+def _kill(process: subprocess.Popen, comes: Callable[[], bool], seconds: float) -> bool:
+    """SIGKILL, so many seconds after something has come. Returns whether it was in time."""
     deadline = time.monotonic() + _PATIENCE
     while not comes() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.001)
@@ -156,6 +160,7 @@ def _kill(process: subprocess.Popen, comes: Callable[[], bool], seconds: float) 
     process.send_signal(signal.SIGKILL)
     if process.wait() > 0:
         _finish(process)
+    return process.returncode == -signal.SIGKILL
 
 
 def _main(path: str, workdir: str, mode: str, num_devices: str) -> None:

@@ -56,6 +56,8 @@ class Window:
             self._asked |= bool(np.any(measures.get("asked", False)))
             flat = {name: jax.tree.flatten(value) for name, value in measures.items() if name not in _UNLOGGED}
             self._structures = {name: structure for name, (_, structure) in flat.items()}
+            # A run may be continued with other metrics than it was saved with.
+            self._sums = {name: sums for name, sums in self._sums.items() if name in flat and len(flat[name][0]) == len(sums)}
             for i in range(num):
                 if code := int(measures["skipped"][i]):
                     self._skipped += 1

@@ -202,7 +202,8 @@ def test_the_batch_scripts_syntax_and_structure():
     assert options["signal"].startswith("USR1@")
     assert {"requeue", "nodes", "gres"} <= options.keys()
     assert "gpus-per-task" not in options
-    assert f"{EXIT_STOPPED} | {EXIT_STUCK}" in script
+    assert f"  {EXIT_STOPPED} | 138 | 143) limit=50" in script
+    assert f"  {EXIT_STUCK} | 134 | 137) limit=5" in script
     spec = yaml.safe_load((folder / "jobset.yaml").read_text())
     assert (spec["apiVersion"], spec["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     (job,) = spec["spec"]["replicatedJobs"]
@@ -225,7 +226,8 @@ def test_the_script_puts_the_job_back_after_the_codes_that_are_continued(tmp_pat
     (tmp_path / "scontrol").write_text(f'#!/bin/bash\necho "$@" >> {tmp_path}/asked\n')
     for name in ("srun", "scontrol"):
         (tmp_path / name).chmod(0o755)
-    for code, restarts, again in ((0, 0, False), (1, 0, False), (75, 0, True), (70, 3, True), (134, 1, True), (75, 50, False)):
+    cases = [(0, 0, False), (1, 0, False), (75, 0, True), (75, 49, True), (75, 50, False)]
+    for code, restarts, again in [*cases, (70, 3, True), (134, 1, True), (134, 5, False)]:
         (tmp_path / "asked").unlink(missing_ok=True)
         env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "EXIT": str(code), "SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": str(restarts)}
         result = subprocess.run(["bash", REPOSITORY / "deploy" / "slurm.sbatch"], env=env, capture_output=True, check=False)

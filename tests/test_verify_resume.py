@@ -23,8 +23,8 @@ def test_an_experiment_is_verified_as_a_user_types_it():
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert "12 updates in one go, then killed and continued (kill -9)" in lines[0]
-    assert "killed while it saved" in lines[2]
-    assert "killed while it trained, after step 6" in lines[3]
+    assert "killed while it saved; its last record" in lines[2]
+    assert "while it trained; its last record is of step" in lines[3]
     assert lines[-1].startswith("bit-identical: ")
     assert " and 8 lines of metrics" in lines[-1]
 

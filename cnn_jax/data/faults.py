@@ -1,5 +1,6 @@
 """Examples that cannot be used: counted, recorded with the reason, and too many of them refused."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +30,8 @@ class BadExamples:
     def __init__(self, path: Path, *, max_fraction: float, say: Callable[[str], None] = print):
         self.lines, self.max_fraction, self.say = Lines(path), max_fraction, say
         self._known: dict[str, set[int]] = {}
-        self.lines.keep(self._remember)
+        with contextlib.suppress(OSError):  # whoever cannot read them finds them again
+            self.lines.keep(self._remember)
 
     def found(self, split: str) -> int:
         """Returns how many of a split are known to be bad."""
@@ -50,7 +52,8 @@ class BadExamples:
                 if len(known) <= _SHOWN:
                     more = f"; further ones are only in {self.lines.path}" if len(known) == _SHOWN else ""
                     self.say(f"WARNING: {split} example {place} ({name}) is replaced by another: {why}{more}")
-                self.lines.add({"split": split, "example": place, "name": name, "why": why})
+                with contextlib.suppress(OSError):  # kept, and written with the next
+                    self.lines.add({"split": split, "example": place, "name": name, "why": why})
             if len(known) > self.max_fraction * len(source):
                 raise UserError(
                     f"{len(known)} of {len(source):,} {split} examples cannot be used, more than max_bad_fraction={self.max_fraction}; "

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import gc
+import itertools
 from collections.abc import Callable, Iterator
 
 import grain
@@ -13,6 +14,7 @@ from cnn_jax.data.faults import described
 from cnn_jax.data.samplers import Order
 from cnn_jax.data.source import DecodedSource, Source
 from cnn_jax.errors import UserError
+from cnn_jax.stopping import unheard
 from cnn_jax.types import Batch
 
 OnBad = Callable[[np.ndarray], None]  # is told the places of examples that cannot be used
@@ -123,12 +125,16 @@ def _decoded(stream: grain.MapDataset, batch_size: int, workers: int) -> Iterato
     if workers:
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
     try:
-        with contextlib.closing(iter(batches)) as iterator:  # ends the workers, also when the loop stops early
-            for batch in iterator:
+        # Workers begin with the first batch. A terminal, or SLURM, sends its signals to them as well, and the run still needs them.
+        with unheard():
+            iterator = iter(batches)
+            first = list(itertools.islice(iterator, 1))
+        with contextlib.closing(iterator):  # ends the workers, also when the loop stops early
+            for batch in itertools.chain(first, iterator):
                 # Out of the memory shared with the workers, which is theirs to reuse and to free.
                 yield {key: np.array(value) for key, value in batch.items()}
     finally:
-        batch = iterator = None
+        batch = first = iterator = None
         gc.collect()  # grain's iterators are cycles that hold the last batch's shared memory until the process ends
 
 

@@ -1,5 +1,6 @@
 """Random access to a split's examples: from one array in memory, or decoded one by one."""
 
+import errno
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 
 from cnn_jax.errors import UserError, shortened
 
+_OF_THE_MACHINE = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)  # faults that are not an image's
 _IN_A_ROW = 100  # examples that are tried, one after the other, before it is the disk rather than an image
 
 
@@ -125,6 +127,8 @@ class DecodedSource:
             try:
                 example = self.example((index + step) % len(self))
             except Exception as error:  # whatever broken data make of a decoder
+                if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
+                    raise  # with which every example would look broken for a while
                 why = error
                 continue
             return {**example, "bad": np.int64(-1 if step == 0 else index)}
