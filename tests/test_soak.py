@@ -60,8 +60,9 @@ def test_many_starts_and_kills(cycles, tmp_path):
     workdir, moments, sizes, shared = tmp_path / "run", random.Random(cycles), [], set(os.listdir("/dev/shm"))
     num_steps = cycles * 15
     for cycle in range(cycles):
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        process = subprocess.Popen(command(workdir, num_steps), cwd=REPOSITORY, start_new_session=True, **quiet)
+        with open(tmp_path / "output.txt", "w") as output:
+            streams = {"stdout": output, "stderr": subprocess.STDOUT}
+            process = subprocess.Popen(command(workdir, num_steps), cwd=REPOSITORY, start_new_session=True, **streams)
         before, end = last_record(workdir), time.monotonic() + 120
         while last_record(workdir) < before + 10 and process.poll() is None:  # two logs, so a save of this start
             assert time.monotonic() < end
@@ -69,8 +70,7 @@ def test_many_starts_and_kills(cycles, tmp_path):
         time.sleep(moments.uniform(0, 0.2))
         sizes.append(memory(process.pid))
         process.send_signal(signal.SIGKILL)
-        _, err = process.communicate()
-        assert process.returncode in (-signal.SIGKILL, 0), err
+        assert process.wait() in (-signal.SIGKILL, 0), (tmp_path / "output.txt").read_text()
         assert gone(process.pid, 20), f"cycle {cycle}: {of_session(process.pid)} outlive their run"
         if process.returncode == 0:
             break

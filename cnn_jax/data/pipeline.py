@@ -3,7 +3,11 @@
 import contextlib
 import functools
 import gc
-import itertools
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import grain
@@ -17,6 +21,7 @@ from cnn_jax.errors import UserError
 from cnn_jax.stopping import unheard
 from cnn_jax.types import Batch
 
+_LAST_SECONDS = 5  # of a decoding process whose run has ended: to tidy up, if it was told to end
 OnBad = Callable[[np.ndarray], None]  # is told the places of examples that cannot be used
 
 
@@ -34,7 +39,7 @@ def train_batches(
     valid = np.ones(batch_size, bool)
     if isinstance(source, DecodedSource):
         stream = grain.MapDataset.range(start_step * batch_size, num_steps * batch_size)
-        stream = stream.map(lambda position: source.usable(int(_batch_of(order, seed, position // batch_size)[position % batch_size])))
+        stream = stream.map(lambda position: _usable(source, int(_batch_of(order, seed, position // batch_size)[position % batch_size])))
         for batch in _decoded(stream, batch_size, workers):
             _tell(source, batch.pop("bad"), on_bad)
             yield {**batch, "valid": valid}
@@ -72,7 +77,7 @@ def eval_batches(
         yield from _rows_of_batches(source, batch_size, workers, padded_size or batch_size, rows, on_bad)
         return
     if isinstance(source, DecodedSource):
-        stream = grain.MapDataset.range(first, n).map(lambda index: source.usable(int(index)))
+        stream = grain.MapDataset.range(first, n).map(lambda index: _usable(source, int(index)))
         batches = _decoded(stream, batch_size, workers)
     else:
         batches = (source[np.arange(start, min(start + batch_size, n))] for start in range(first, n, batch_size))
@@ -91,7 +96,7 @@ def _rows_of_batches(source: Source, batch_size: int, workers: int, padded_size:
     valid = (np.arange(padded_size)[None, rows] < batch_size) & (places < n)
     places = np.where(valid, places, 0)
     if isinstance(source, DecodedSource):
-        stream = grain.MapDataset.source(places.reshape(-1)).map(lambda place: source.usable(int(place)))
+        stream = grain.MapDataset.source(places.reshape(-1)).map(lambda place: _usable(source, int(place)))
         batches = _decoded(stream, places.shape[1], workers)
     else:
         batches = (source[part] for part in places)
@@ -117,6 +122,25 @@ def empty_batch(size: int, image_shape: tuple[int, ...]) -> Batch:
     return {"inputs": inputs, "targets": np.zeros(size, np.int32), "valid": np.zeros(size, bool)}
 
 
+def _usable(source: DecodedSource, index: int) -> dict[str, np.ndarray]:
+    _end_with_the_run()
+    return source.usable(index)
+
+
+@functools.cache
+def _end_with_the_run() -> None:
+    """In a decoding process: a run that is killed takes it along, which would wait for it for ever."""
+    run = multiprocessing.parent_process()
+
+    def wait() -> None:
+        multiprocessing.connection.wait([run.sentinel])
+        time.sleep(_LAST_SECONDS)
+        os._exit(1)
+
+    if run is not None:
+        threading.Thread(target=wait, name="end with the run", daemon=True).start()
+
+
 def _decoded(stream: grain.MapDataset, batch_size: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
     """Examples into batches, keeping their order; the last may be short. Decoding happens in worker processes."""
     if not flags.FLAGS.is_parsed():
@@ -125,16 +149,16 @@ def _decoded(stream: grain.MapDataset, batch_size: int, workers: int) -> Iterato
     if workers:
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
     try:
-        # Workers begin with the first batch. A terminal, or SLURM, sends its signals to them as well, and the run still needs them.
-        with unheard():
-            iterator = iter(batches)
-            first = list(itertools.islice(iterator, 1))
-        with contextlib.closing(iterator):  # ends the workers, also when the loop stops early
-            for batch in itertools.chain(first, iterator):
+        with contextlib.closing(iter(batches)) as iterator:  # ends the workers, also when the loop stops early
+            # Workers begin with the first batch. A terminal, or SLURM, sends its signals to them as well, and the run still needs them.
+            with unheard():
+                batch = next(iterator, None)
+            while batch is not None:
                 # Out of the memory shared with the workers, which is theirs to reuse and to free.
                 yield {key: np.array(value) for key, value in batch.items()}
+                batch = next(iterator, None)
     finally:
-        batch = first = iterator = None
+        batch = iterator = None
         gc.collect()  # grain's iterators are cycles that hold the last batch's shared memory until the process ends
 
 
