@@ -79,7 +79,7 @@ def main(argv: list[str]) -> None:
         sys.exit(EXIT_STOPPED)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from what was saved", file=sys.stderr, flush=True)
-        os._exit(130)  # at once: threads that still compile do not outlive the interpreter's end unharmed
+        (os._exit if __name__ == "__main__" else sys.exit)(130)  # at once: threads that still compile crash at the interpreter's end
 
 
 def run(argv: list[str]) -> None:
