@@ -55,7 +55,7 @@ def memory(pid: int) -> int:
 
 @pytest.mark.usefixtures("quick_commands")
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
-@pytest.mark.parametrize("cycles", [3, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cycles", [2, pytest.param(300, marks=pytest.mark.slow)])
 def test_many_starts_and_kills(cycles, tmp_path):
     workdir, moments, sizes, shared = tmp_path / "run", random.Random(cycles), [], set(os.listdir("/dev/shm"))
     num_steps = cycles * 15
