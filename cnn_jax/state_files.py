@@ -1,11 +1,13 @@
 """A state as files, and back: what orbax is used for. The only importer of it."""
 
 import contextlib
+import functools
 import logging
+import os
 import re
 import sys
 import threading
-import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +19,6 @@ from jax.experimental import multihost_utils
 from cnn_jax import processes
 from cnn_jax.state import TrainState
 from cnn_jax.tree_difference import shapes, tree_difference
-
-# Of several arrays that cannot be written one is raised; the others' errors would be logged whenever their tasks are collected.
-logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
 
 
 def on_the_host(state: TrainState) -> TrainState:
@@ -104,19 +103,34 @@ def _placed(like: jax.ShapeDtypeStruct, array: np.ndarray) -> jax.Array:
 @contextlib.contextmanager
 def _orbax() -> Iterator[ocp.Checkpointer]:
     """What writes and reads arrays, for this process alone: no other is waited for."""
-    log, hooks = logging.getLogger("absl"), (threading.excepthook, sys.unraisablehook, sys.excepthook)
+    _hear_once()
+    log = logging.getLogger("absl")
     level = log.level
-    # Orbax reports every file otherwise. What goes wrong is raised here; its threads would log it as well, and print tracebacks.
-    log.setLevel(logging.CRITICAL)
-    threading.excepthook = sys.unraisablehook = sys.excepthook = lambda *unhandled: None
+    log.setLevel(logging.CRITICAL)  # orbax reports every file otherwise, and what is raised here as well
     try:
         alone = ocp.options.MultiprocessingOptions(primary_host=processes.index(), active_processes={processes.index()})
         handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
         with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
             yield checkpointer
-    except Exception:
-        time.sleep(0.5)  # for the last of those threads
-        raise
     finally:
         log.setLevel(level)
-        threading.excepthook, sys.unraisablehook, sys.excepthook = hooks
+
+
+@functools.cache
+def _hear_once() -> None:
+    """Of several arrays that cannot be written one is raised. The others' errors are not printed by whichever thread meets them."""
+    # Bound now: each hook goes on to what was there before.
+    at_exit, of_threads, unraisable = sys.excepthook, threading.excepthook, sys.unraisablehook
+    sys.excepthook = lambda kind, error, trace: None if _is_orbaxs(error) else at_exit(kind, error, trace)
+    threading.excepthook = lambda args: None if _is_orbaxs(args.exc_value) else of_threads(args)
+    sys.unraisablehook = lambda args: None if _is_orbaxs(args.exc_value) else unraisable(args)
+    logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in record.getMessage())
+
+
+def _is_orbaxs(error: BaseException | None) -> bool:
+    """Whether an error that nobody catches is of orbax's own threads, or of a write that ends after its loop."""
+    if error is None:
+        return False
+    names = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    in_a_thread = bool(names) and os.path.basename(names[0]) == "threading.py"
+    return str(error) == "Event loop is closed" or (in_a_thread and any("orbax" in name for name in names))
