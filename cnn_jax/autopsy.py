@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -66,7 +67,8 @@ def autopsy(built: Built, source: Source, order: Order, workdir: Path, state: Tr
         np.savez(folder / "batch.npz", **batch, indices=order(built.experiment.seed, step - 1))
         with Checkpoints(folder / "checkpoints", best_by="loss") as checkpoints:
             checkpoints.save(whole, None, must_be_finite=False)
-        saved = f"Its batch and state are in {folder}; to look again: python launch.py --mode=autopsy --workdir={workdir} --step={step}"
+        where = f"Its batch and state are in {folder}; to look again"
+        saved = f"{where}: python launch.py --mode=autopsy --workdir={shlex.quote(str(workdir))} --step={step}"
     except (OSError, UserError) as error:
         saved = f"Its batch and state could not be written to {folder}: {error}"
     findings = examine(build(built.experiment), whole, batch)
@@ -135,7 +137,7 @@ def examine_again(workdir: Path, built: Built, *, step: int | None) -> Findings:
     except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         others = ", ".join(map(str, known))
         raise UserError(f"{folder / 'batch.npz'} cannot be read: {shortened(error)}. Use another --step: {others}.") from None
-    with Checkpoints(folder / "checkpoints", best_by="loss", read_only=True) as checkpoints:
+    with Checkpoints(folder / "checkpoints", best_by="loss") as checkpoints:
         state = checkpoints.restore(checkpoints.last_good(say) or 0, restore_target(built, make_parallel("jit", 1)))
     findings = examine(built, state, batch)
     say(f"the update of step {int(state.step) + 1}, computed in {built.experiment.precision}: {findings.origin}")

@@ -35,7 +35,6 @@ class Checkpoints:
       keep_best: how many of the best are kept, beside the last.
       keep_every: those of multiples of so many updates are kept as well.
       identity: settings that a state is of; a checkpoint of others is another run's, and not used.
-      read_only: saves nothing and tidies nothing up: another process may be training here.
     """
 
     def __init__(
@@ -46,9 +45,8 @@ class Checkpoints:
         keep_best: int = 1,
         keep_every: int | None = None,
         identity: dict[str, Any] | None = None,
-        read_only: bool = False,
     ):
-        self.folder, self.best_by, self.read_only = folder.absolute(), best_by, read_only  # orbax loses those under a relative path
+        self.folder, self.best_by = folder.absolute(), best_by  # orbax loses checkpoints under a relative path
         self.keep_best, self.keep_every, self.identity = keep_best, keep_every, identity
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saving")
         self._saving: Future | None = None

@@ -149,8 +149,7 @@ def evaluate_workdir(
     if trained_in not in (precision, "auto"):
         say(f"computed in {explained(experiment.precision, jax.default_backend())}; its training last computed in {trained_in}")
     check_labels(source, "test", built.dataset.num_classes)
-    name = "bad_test_examples.jsonl" if processes.is_first() else f"bad_test_examples_{processes.index()}.jsonl"
-    bad = BadExamples(workdir / name, max_fraction=experiment.max_bad_fraction, say=say)
+    bad = BadExamples(workdir / "bad_test_examples.jsonl", max_fraction=experiment.max_bad_fraction, say=say)
     evaluator = Evaluator(built, parallel, source, on_bad=bad.of("test", source))
     evaluator.compile(state.eval_variables)
     if profile:
@@ -183,7 +182,7 @@ def restore(workdir: Path, built: Built, parallel: Parallel, *, step: int | None
       UserError: there is no such checkpoint, or it cannot be read.
     """
     best_by, run = built.experiment.best_by, read_experiment(workdir)
-    with Checkpoints(workdir / "checkpoints", best_by=best_by, identity=identity(run or built.experiment), read_only=True) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", best_by=best_by, identity=identity(run or built.experiment)) as checkpoints:
         for damaged, why in checkpoints.damaged():
             say(f"WARNING: the checkpoint of step {damaged} in {checkpoints.folder} cannot be used: {why}")
         best = checkpoints.best_step()

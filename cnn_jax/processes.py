@@ -137,7 +137,7 @@ def barrier(name: str, *, seconds: int = 1800) -> None:
     """
     if count() == 1:
         return
-    from jax._src import distributed
+    from jax._src import distributed  # jax has no public barrier but one that is a sum over devices, which gives up after 30 s
 
     try:
         distributed.global_state.client.wait_at_barrier(name, seconds * 1000)

@@ -87,8 +87,7 @@ def train(
         record = {"metrics": None, "window": None} if last is None else checkpoints.record(last)
         state = parallel.make(partial(first_state, built)) if last is None else checkpoints.restore(last, restore_target(built, parallel))
         _announce(built, parallel, workdir, int(state.step), changed, asked=experiment.precision)
-        name = "bad_examples.jsonl" if processes.is_first() else f"bad_examples_{processes.index()}.jsonl"
-        bad = BadExamples(workdir / name, max_fraction=experiment.max_bad_fraction, say=say)
+        bad = BadExamples(workdir / "bad_examples.jsonl", max_fraction=experiment.max_bad_fraction, say=say)
         evaluator = Evaluator(built, parallel, sources["test"], on_bad=bad.of("test", sources["test"]))
         if profile and int(state.step) >= experiment.num_steps:
             raise UserError(f"Nothing is left to train in {workdir}, so there is no step to profile. Raise num_steps, or evaluate it.")

@@ -127,7 +127,7 @@ def last_record(workdir: Path) -> int:
 
 def _arrays(workdir: Path, mode: str):
     experiment = resolve(from_json((workdir / "experiment.json").read_text()))
-    with Checkpoints(workdir / "checkpoints", best_by=experiment.best_by, read_only=True) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", best_by=experiment.best_by) as checkpoints:
         parallel = make_parallel(mode, 1)
         state = checkpoints.restore(NUM_STEPS, restore_target(build(experiment, axis_name=parallel.axis_name), parallel))
     state = state.replace(key=jax.random.key_data(state.key))
@@ -169,4 +169,7 @@ def _main(path: str, workdir: str, mode: str, num_devices: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    try:
+        _main(*sys.argv[1:])
+    except UserError as error:  # for whoever started this to show
+        sys.exit(f"error: {error}")

@@ -44,7 +44,7 @@ def save_steps(folder, steps, **options) -> None:
 
 def restored(folder, step: int) -> TrainState:
     """Returns a small state from its checkpoint, as NumPy arrays."""
-    with Checkpoints(folder, best_by="accuracy", read_only=True) as checkpoints:
+    with Checkpoints(folder, best_by="accuracy") as checkpoints:
         return plain(checkpoints.restore(step, target()))
 
 

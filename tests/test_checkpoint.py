@@ -59,7 +59,7 @@ def test_every_file_in_turn(damage, copy, saved):
         before = (copy / "2" / name).read_bytes()
         DAMAGES[damage](copy / "2" / name)
         said = []
-        with Checkpoints(copy, best_by="accuracy", read_only=True) as checkpoints:
+        with Checkpoints(copy, best_by="accuracy") as checkpoints:
             harmless = name == NAME and damage == "longer"  # a newline behind JSON says nothing
             assert checkpoints.last_good(said.append) == (2 if harmless else 1), name
             if not harmless:

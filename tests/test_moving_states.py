@@ -51,7 +51,7 @@ seen = None
 for saved in layouts:
     for mode, n in layouts:
         parallel, built, step, _ = runs[mode, n]
-        with Checkpoints(folder / f"{saved[0]}{saved[1]}" / "checkpoints", best_by="accuracy", read_only=True) as checkpoints:
+        with Checkpoints(folder / f"{saved[0]}{saved[1]}" / "checkpoints", best_by="accuracy") as checkpoints:
             state = checkpoints.restore(2, restore_target(built, parallel))
         assert_trees_equal(host(state), runs[saved][3])
         assert all(len(leaf.sharding.device_set) == n for leaf in jax.tree.leaves(state.params))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnn_jax import processes
 from cnn_jax.data.source import DecodedSource, Source
 from cnn_jax.errors import UserError
 from cnn_jax.lines import Lines
@@ -17,7 +18,7 @@ class BadExamples:
     """The examples of a run that cannot be used. Each is recorded once, also when the run is continued.
 
     Args:
-      path: of the records, JSON lines of split, example, name and reason.
+      path: of the records, JSON lines of split, example, name and reason; processes but the first have files of their own beside it.
       max_fraction: of a split, which may be bad.
       say: tells a person.
 
@@ -28,6 +29,7 @@ class BadExamples:
     """
 
     def __init__(self, path: Path, *, max_fraction: float, say: Callable[[str], None] = print):
+        path = path if processes.is_first() else path.with_stem(f"{path.stem}_{processes.index()}")
         self.lines, self.max_fraction, self.say = Lines(path), max_fraction, say
         self._known: dict[str, set[int]] = {}
         with contextlib.suppress(OSError):  # whoever cannot read them finds them again
@@ -75,7 +77,7 @@ def described(source: Source, place: int) -> tuple[str, str]:
 def name_of(source: Source, place: int) -> str:
     """Returns what a person finds an example by: its file, or else its place."""
     records = getattr(source, "records", None)
-    return records.name(source.place_of(place)) if hasattr(records, "name") else f"example {place}"
+    return records.name(source.place_of(place)) if hasattr(records, "name") else f"number {place}"
 
 
 def check_labels(source: Source, split: str, num_classes: int) -> None:
