@@ -40,7 +40,7 @@ _MAX_MINUTES = flags.DEFINE_float("max_minutes", None, "--mode=train: after so m
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of the first, or auto. SLURM and MPI need none.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Of several processes: how many there are.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Of several processes: which this is, from 0.")
-_STUCK = flags.DEFINE_float("stuck_minutes", None, "--mode=train: so long without progress the process ends; of several default 30.")
+_STUCK = flags.DEFINE_float("stuck_minutes", None, "--mode=train or evaluate: so long without progress it ends; of several 30.")
 
 OURS = (
     _EXPERIMENT, _MODE, _WORKDIR, _SET, _PARALLEL, _NUM_DEVICES, _SEED, _TINY, _PROFILE, _STEP, _MAX_MINUTES,
@@ -52,7 +52,7 @@ _RUN, _JOINED = ("experiment", "workdir", "set", "parallel", "num_devices", "see
 _READ_BY = {
     "train": (*_RUN, *_JOINED, "profile", "max_minutes", "stuck_minutes"),
     "describe": _RUN,
-    "evaluate": (*_RUN, *_JOINED, "step", "profile"),
+    "evaluate": (*_RUN, *_JOINED, "step", "profile", "stuck_minutes"),
     "inspect": ("experiment", "workdir", "set", "seed", "tiny", "step", "model", "input", "layer", "output"),
     "kernels": ("image", "border", "output"),
     "cache_data": ("experiment", "set", "tiny"),
@@ -72,22 +72,18 @@ def main(argv: list[str]) -> None:
     except (UserError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        print(f"error: {error if isinstance(error, UserError) else out_of_memory(error)}", file=sys.stderr, flush=True)
-        sys.exit(1) if processes.count() == 1 else os._exit(1)  # at once: jax would wait for the others, which wait for this one
+        processes.end_all(str(error) if isinstance(error, UserError) else out_of_memory(error))
     except Stopped as stopped:
         print(stopped, flush=True)
         sys.exit(EXIT_STOPPED)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from what was saved", file=sys.stderr, flush=True)
+        processes.end_others("interrupted", 130)
         (os._exit if __name__ == "__main__" else sys.exit)(130)  # at once: threads that still compile crash at the interpreter's end
 
 
 def run(argv: list[str]) -> None:
-    """Does what the flags say.
-
-    Raises:
-      UserError: they do not make sense.
-    """
+    """Does what the flags say; UserError if they make no sense."""
     if argv[1:]:
         raise UserError(
             f"Stray argument {argv[1]!r}: everything is a flag. Write --experiment=NAME, --set key=value, --mode=MODE; see --help."
@@ -107,10 +103,8 @@ def run(argv: list[str]) -> None:
     for flag in (_WORKDIR, _INPUT, _LAYER, _IMAGE, _OUTPUT):
         if flag.value is not None and not flag.value.strip():
             raise UserError(f"--{flag.name}= is empty. Give it a value, or leave it out. {flags.FLAGS[flag.name].help}")
-    for flag in (f for f in (_MAX_MINUTES, _STUCK) if f.value is not None and not f.value > 0):
-        raise UserError(f"--{flag.name}={flag.value} must be positive. Leave the flag out for no limit.")
-    if _NUM_DEVICES.value is not None and _NUM_DEVICES.value < 1:
-        raise UserError(f"--num_devices={_NUM_DEVICES.value} must be at least 1. Leave the flag out to use all devices.")
+    for flag in (f for f in (_NUM_DEVICES, _MAX_MINUTES, _STUCK) if f.value is not None and not f.value > 0):
+        raise UserError(f"--{flag.name}={flag.value} must be positive, or left out. {flags.FLAGS[flag.name].help}")
     MODES[mode]()
 
 
@@ -143,8 +137,7 @@ def train() -> None:
     experiment, registered = _chosen()
     workdir = Path(_WORKDIR.value or f"runs/{experiment.name}{'_tiny' if _TINY.value else ''}")
     deadline = None if _MAX_MINUTES.value is None else _STARTED + 60 * _MAX_MINUTES.value
-    how = {"profile": _PROFILE.value, "deadline": deadline, "stuck_after": _STUCK.value and 60 * _STUCK.value}
-    figures = train_experiment(experiment, workdir, **_devices(), **how)
+    figures = train_experiment(experiment, workdir, **_devices(), **_watched(), deadline=deadline)
     say(verdict(experiment, figures, changes(registered, experiment)))
     say(f"next: python launch.py --mode=evaluate --workdir={shlex.quote(str(workdir))}")
 
@@ -157,7 +150,7 @@ def evaluate() -> None:
     if _WORKDIR.value is None and _EXPERIMENT.value is None:
         raise UserError("--mode=evaluate needs --workdir=FOLDER, the folder of a run (runs/<experiment> by default).")
     workdir = Path(_WORKDIR.value or f"runs/{_EXPERIMENT.value}")
-    evaluate_workdir(workdir, _of_workdir(workdir), step=_STEP.value, **_devices(), profile=_PROFILE.value)
+    evaluate_workdir(workdir, _of_workdir(workdir), step=_STEP.value, **_devices(), **_watched())
 
 
 def inspect() -> None:
@@ -269,6 +262,10 @@ def _set_up() -> None:
 
 def _devices() -> dict:
     return {"mode": _PARALLEL.value, "num_devices": _NUM_DEVICES.value}
+
+
+def _watched() -> dict:
+    return {"profile": _PROFILE.value, "stuck_after": _STUCK.value and 60 * _STUCK.value}
 
 
 def _chosen() -> tuple[Experiment, Experiment]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ from cnn_jax.report import console, say, spelled, table, timed
 from cnn_jax.state import TrainState
 from cnn_jax.step import Measures, make_eval_step
 from cnn_jax.types import PyTree
+from cnn_jax.watchdog import Watchdog
 from cnn_jax.workdir import as_computed, identity, read_experiment
 
 
@@ -81,7 +83,7 @@ class Evaluator:
             self.compiled = self.parallel.compile(self.step, variables, batch, donate=False)
         processes.barrier("compiled for evaluation")
 
-    def __call__(self, variables: PyTree, *, stop: Callable[[], bool] = lambda: False) -> Evaluation | None:
+    def __call__(self, variables: PyTree, *, stop: Callable[[], bool | None] = lambda: False) -> Evaluation | None:
         """Returns the figures; None if `stop`, asked after each batch, said so before they were there."""
         if self.compiled is None:
             self.compile(variables)
@@ -128,7 +130,14 @@ class Evaluator:
 
 
 def evaluate_workdir(
-    workdir: Path, experiment: Experiment, *, step: int | None, mode: str, num_devices: int | None, profile: bool = False
+    workdir: Path,
+    experiment: Experiment,
+    *,
+    step: int | None,
+    mode: str,
+    num_devices: int | None,
+    profile: bool = False,
+    stuck_after: float | None = None,
 ) -> Evaluation:
     """Evaluates a checkpoint of a workdir, prints a table, writes `evaluation.json` and `predictions.csv` there.
 
@@ -136,6 +145,7 @@ def evaluate_workdir(
       experiment: as read from the workdir, perhaps with harmless changes.
       step: of the checkpoint; None takes the best.
       profile: whether a trace of a few batches is written, to `profile/` in the workdir.
+      stuck_after: of `Watchdog`.
 
     Raises:
       UserError: there is no such checkpoint, or it cannot be read.
@@ -144,7 +154,8 @@ def evaluate_workdir(
     built = build(experiment, axis_name=parallel.axis_name)
     processes.check_same("the experiment", identity(experiment))
     chosen, state = restore(workdir, built, parallel, step=step)
-    source = built.dataset.open("test")
+    with processes.first_alone("data"):
+        source = built.dataset.open("test")
     trained_in, precision = as_computed(experiment, workdir).precision, built.experiment.precision
     if trained_in not in (precision, "auto"):
         say(f"computed in {explained(experiment.precision, jax.default_backend())}; its training last computed in {trained_in}")
@@ -152,11 +163,10 @@ def evaluate_workdir(
     bad = BadExamples(workdir / "bad_test_examples.jsonl", max_fraction=experiment.max_bad_fraction, say=say)
     evaluator = Evaluator(built, parallel, source, on_bad=bad.of("test", source))
     evaluator.compile(state.eval_variables)
-    if profile:
-        with Trace(evaluator.compiled, workdir / "profile", num_calls=-(-len(source) // evaluator.batch_size)) as evaluator.compiled:
-            evaluation = evaluator(state.eval_variables)
-    else:
-        evaluation = evaluator(state.eval_variables)
+    calls = -(-len(source) // evaluator.batch_size)
+    traced = Trace(evaluator.compiled, workdir / "profile", num_calls=calls) if profile else nullcontext(evaluator.compiled)
+    with traced as evaluator.compiled, Watchdog(stuck_after) as watchdog:
+        evaluation = evaluator(state.eval_variables, stop=watchdog.alive)
     if not processes.is_first():
         return evaluation
     say(f"evaluated {evaluation.num_examples} of {len(source)}")

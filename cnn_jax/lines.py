@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,19 @@ class Lines:
         """
         if not self.path.exists():
             return
-        kept, size = [], self.path.stat().st_size
-        with open(self.path, "rb") as file:
-            while line := file.readline(_LONGEST):
-                if line.endswith(b"\n") and _is(wanted, line):
-                    kept.append(line)
+        size, kept = self.path.stat().st_size, self.wanted(wanted)
         if sum(map(len, kept)) != size:
             write_text(self.path, b"".join(kept).decode())
+
+    def wanted(self, wanted: Callable[[dict[str, Any]], bool]) -> list[bytes]:
+        """Returns the lines of the file that are records, and wanted. Leaves the file as it is: another process may write it.
+
+        Raises:
+          OSError: it cannot be read.
+        """
+        with open(self.path, "rb") as file:
+            lines = iter(partial(file.readline, _LONGEST), b"")
+            return [line for line in lines if line.endswith(b"\n") and _is(wanted, line)]
 
     def add(self, record: dict[str, Any]) -> None:
         """Appends a record, after those that could not be written before.

@@ -1,18 +1,27 @@
 """Several processes that train as one, by jax.distributed: who this one is, what only the first does, what all must agree on."""
 
+import atexit
+import contextlib
 import os
-from collections.abc import Mapping
-from typing import Any
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 
-from cnn_jax.errors import UserError
+from cnn_jax.errors import UserError, shortened
 
 # jax is imported by those who need it: what speaks to people asks here who does, and must not take seconds.
 
 HEARTBEAT = "CNN_JAX_HEARTBEAT"  # an environment variable: seconds without a sign of life after which a process is taken for dead
 _HEARTBEAT = 30
 _INITIALIZATION = 300  # seconds in which all must have come
+_PREPARATION = 7 * 24 * 3600  # seconds in which the first must have prepared what all need: the largest data sets take days
+_FINISH = 3600  # seconds in which the first must have written what is left to write at the end, while the others wait
+_FAILED = "cnn_jax/failed"  # what the processes read there ends them
 
 _me = {"index": 0, "count": 1}
 
@@ -53,9 +62,8 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which `stopping` hears
     try:
-        # At the end the others wait for the first, which may have much to write.
         heartbeat = int(os.environ.get(HEARTBEAT) or _HEARTBEAT)
-        timeouts = {"initialization_timeout": _INITIALIZATION, "heartbeat_timeout_seconds": heartbeat, "shutdown_timeout_seconds": 3600}
+        timeouts = {"initialization_timeout": _INITIALIZATION, "heartbeat_timeout_seconds": heartbeat, "shutdown_timeout_seconds": _FINISH}
         jax.distributed.initialize(**arguments, **timeouts)
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0][:200]
@@ -64,6 +72,10 @@ def join(coordinator: str | None = None, num_processes: int | None = None, proce
             f"--coordinator and --num_processes and a --process_id of its own, and must reach the coordinator's port."
         ) from error
     _me.update(index=jax.process_index(), count=jax.process_count())
+    if count() > 1:
+        threading.Thread(target=_listen, name="others", daemon=True).start()
+        sys.excepthook = _end_all_for
+        atexit.register(barrier, "the end", seconds=_FINISH)  # the last place where what another has to tell is heard
 
 
 def launched_together(environment: Mapping[str, str]) -> bool:
@@ -137,9 +149,78 @@ def barrier(name: str, *, seconds: int = 1800) -> None:
     """
     if count() == 1:
         return
-    from jax._src import distributed  # jax has no public barrier but one that is a sum over devices, which gives up after 30 s
-
     try:
-        distributed.global_state.client.wait_at_barrier(name, seconds * 1000)
+        _client().wait_at_barrier(name, seconds * 1000)
     except RuntimeError as error:
         raise UserError(f"Not all processes came to the point '{name}' within {seconds} s: {str(error).splitlines()[0][:200]}") from error
+
+
+@contextlib.contextmanager
+def first_alone(name: str) -> Iterator[None]:
+    """What is inside is done by the first process, and then by the others: they find what it has prepared.
+
+    Raises:
+      UserError: the first has not done it in a week.
+    """
+    if not is_first():
+        barrier(name, seconds=_PREPARATION)
+    yield
+    if is_first():
+        barrier(name, seconds=_PREPARATION)
+
+
+def end_all(why: str) -> NoReturn:
+    """Ends this process with exit code 1, and the others with it, which would wait for it. All say why."""
+    print(f"error: {why}", file=sys.stderr, flush=True)
+    end_others(why)
+    sys.exit(1) if count() == 1 else os._exit(1)  # at once: the interpreter's end would wait for them
+
+
+def end_others(why: str, code: int = 1) -> None:
+    """Ends the other processes: each says why, and exits with the code. This one is to exit, too.
+
+    Returns when they have heard it, or after some seconds, since not all may be there any more.
+    """
+    if count() == 1:
+        return
+    with contextlib.suppress(RuntimeError):  # another was faster; or nobody is there
+        _client().key_value_set(_FAILED, f"{code} process {index()}: {why}")
+    _wait_until_all_have_heard()
+
+
+def _listen() -> None:
+    """Asks each second whether another process has failed, and ends this one if so."""
+    while True:
+        time.sleep(1)
+        try:
+            code, _, why = _client().key_value_try_get(_FAILED).partition(" ")
+        except (RuntimeError, AttributeError):  # none has; or it is over, or the coordinator is gone, which jax notices
+            continue
+        if why.startswith(f"process {index()}:"):
+            return
+        print(f"error: {why}\nthis process ends with it", file=sys.stderr, flush=True)
+        _wait_until_all_have_heard()
+        os._exit(int(code))
+
+
+def _wait_until_all_have_heard(seconds: float = 10) -> None:
+    """What was told lies with the first process, which therefore is the last to go."""
+    client, end = _client(), time.monotonic() + seconds
+    with contextlib.suppress(RuntimeError):
+        client.key_value_set(f"{_FAILED}_heard/{index()}", "", allow_overwrite=True)
+        while is_first() and len(client.key_value_dir_get(f"{_FAILED}_heard")) < count() and time.monotonic() < end:
+            time.sleep(0.1)
+
+
+def _end_all_for(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """In place of Python's last word on an error that nobody caught: at the interpreter's end it would wait for the others."""
+    traceback.print_exception(kind, error, trace)
+    sys.stderr.flush()
+    end_others(f"{kind.__name__}: {shortened(error)}")
+    os._exit(1)
+
+
+def _client() -> Any:
+    from jax._src import distributed  # jax has no public barrier but one that is a sum over devices, which gives up after 30 s
+
+    return distributed.global_state.client

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from cnn_jax import processes
 from cnn_jax.errors import UserError
 from cnn_jax.report import say
 
@@ -33,7 +34,8 @@ class Trace:
     """
 
     def __init__(self, step: Callable[..., Any], folder: Path, *, num_calls: int, skip: int = 1):
-        self.step, self.folder = step, folder
+        self.step = step
+        self.folder = folder if processes.count() == 1 else folder / f"process_{processes.index()}"  # names would clash on one host
         self.first = min(skip, num_calls - 1)
         self.end = min(self.first + NUM_TRACED, num_calls)
         self.done, self.running, self.results = 0, False, None

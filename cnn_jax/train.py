@@ -37,8 +37,6 @@ from cnn_jax.stopping import Stop
 from cnn_jax.types import Batch, PyTree, StepsFn
 from cnn_jax.watchdog import Watchdog
 
-STUCK_AFTER = 1800  # seconds without progress that are too many for one of several processes
-
 
 def train(
     experiment: Experiment,
@@ -72,7 +70,8 @@ def train(
     built = build(experiment, axis_name=parallel.axis_name)
     _check_divisible(experiment, parallel)
     old = folder.read_experiment(workdir)
-    sources = {split: built.dataset.open(split) for split in ("train", "test")}
+    with processes.first_alone("data"):
+        sources = {split: built.dataset.open(split) for split in ("train", "test")}
     for split, source in sources.items():
         check_labels(source, split, built.dataset.num_classes)
     order = built.sampler(sources["train"], experiment.batch_size)
@@ -105,8 +104,6 @@ def train(
             steps = make_steps(make_step(built, parallel), taken, experiment.steps_per_dispatch)
             empty = _asking(_empty_batches(built, indexed=bool(data)), stop)
             steps_fn = parallel.compile_steps(steps, state, data, parallel.shard_stacked(empty))
-        if stuck_after is None and processes.count() > 1:
-            stuck_after = STUCK_AFTER
         start = {"start_step": int(state.step), "parallel": mode, "num_devices": parallel.num_devices}
         if processes.is_first():
             folder.create(workdir, experiment, lock, **start, precision=built.experiment.precision)

@@ -6,7 +6,10 @@ import sys
 import threading
 import time
 
+from cnn_jax import processes
+
 EXIT_STUCK = 70  # exit code: sysexits' EX_SOFTWARE; the same command continues from what was saved
+_SEVERAL = 1800  # seconds without progress that are too many for one of several processes
 
 
 class Watchdog:
@@ -15,14 +18,14 @@ class Watchdog:
     Use it with `with`.
 
     Args:
-      seconds: that may pass between two calls; None watches nothing.
+      seconds: that may pass between two calls; None for half an hour where there are several processes, and for ever where there is one.
 
     >>> with Watchdog(60) as watchdog:
     ...     watchdog.alive()
     """
 
     def __init__(self, seconds: float | None):
-        self.seconds = seconds
+        self.seconds = _SEVERAL if seconds is None and processes.count() > 1 else seconds
         self._last = time.monotonic()
         self._over = threading.Event()
 

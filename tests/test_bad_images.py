@@ -9,8 +9,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from cnn_jax import processes
 from cnn_jax.build import build
 from cnn_jax.check import resolve
+from cnn_jax.data.faults import BadExamples
 from cnn_jax.data.image_file import BadImage, decode_image
 from cnn_jax.data.pipeline import eval_batches, train_batches
 from cnn_jax.data.samplers import shuffled
@@ -140,6 +142,20 @@ def test_more_than_may_be_end_the_run(folder, tmp_path):
     message = r"(?s)\d+ of 88 train examples cannot be used, more than max_bad_fraction=0.01; they are listed in .*bad_examples.jsonl"
     with pytest.raises(UserError, match=message):
         train(experiment_of(folder, max_bad_fraction=0.01), tmp_path / "run", num_devices=1)
+
+
+def test_what_several_processes_find_is_added_up(folder, tmp_path, monkeypatch):
+    source = dataset_of(folder).open("train")
+    of = []
+    for i in range(2):
+        monkeypatch.setattr(processes, "_me", {"index": i, "count": 2})
+        of.append(BadExamples(tmp_path / "bad_examples.jsonl", max_fraction=2.5 / len(source), say=lambda line: None).of("train", source))
+    of[0](np.array([3, 3]))
+    of[1](np.array([3]))
+    of[1](np.array([4]))
+    with pytest.raises(UserError, match=rf"3 of {len(source)} train examples cannot be used"):
+        of[0](np.array([5]))
+    assert [line.count("\n") for line in (p.read_text() for p in sorted(tmp_path.glob("*.jsonl")))] == [2, 1]
 
 
 def test_labels_that_are_no_classes_are_refused_before_anything(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ TESTS = sorted((REPOSITORY / "tests").glob("*.py"))
 # Imports point down only: a module may import from layers below its own, and from its own folder.
 LAYERS = [
     ["errors", "types", "files", "allocator", "idle", "private_folder"],
-    ["manifest", "lock", "lines", "stopping", "window", "tree_difference", "events", "processes", "watchdog"],
+    ["manifest", "lock", "lines", "stopping", "window", "tree_difference", "events", "processes"],
     ["experiment", "options"],
     ["ops", "field_rules"],
     ["initialisers", "receptive_field", "runtime", "precision", "build_extension"],
@@ -25,7 +25,7 @@ LAYERS = [
     ["models", "mixing", "anatomy", "features"],
     ["state", "optim", "data", "folding", "accumulate"],
     ["state_files"],
-    ["step", "parallel", "checkpoint", "report", "workdir"],
+    ["step", "parallel", "checkpoint", "report", "workdir", "watchdog"],
     ["registry", "dispatch"],
     ["override", "check"],
     ["build", "verdict"],

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from cnn_jax.checkpoint import Checkpoints
+from tests.preloaded import preloaded
 from tests.runs import REPOSITORY, assert_trees_equal
 from tests.small_states import plain, restored, save_steps, small_state, target
 
@@ -40,13 +41,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory):
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("no C compiler")
-    library = tmp_path_factory.mktemp("shim") / "kill_at_call.so"
-    source = REPOSITORY / "tests" / "kill_at_call.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-D_FILE_OFFSET_BITS=32", "-o", library, source, "-ldl"], check=True)
-    return library
+    return preloaded("kill_at_call", tmp_path_factory.mktemp("shim"))
 
 
 @pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.slow)])

@@ -112,30 +112,81 @@ def test_they_train_as_one_end_together_when_one_is_asked_and_continue(num, opti
 
 
 @pytest.mark.parametrize(
-    ("who", "number"),
+    ("num", "who", "number"),
     [
-        (1, signal.SIGKILL),
-        pytest.param(0, signal.SIGKILL, marks=pytest.mark.slow),
-        pytest.param(1, signal.SIGSTOP, marks=pytest.mark.slow),
+        (2, 1, signal.SIGKILL),
+        *(
+            pytest.param(num, who, number, marks=pytest.mark.slow)
+            for num in (2, 4)
+            for who in (0, num - 1)
+            for number in (signal.SIGKILL, signal.SIGSTOP)
+            if (num, who, number) != (2, 1, signal.SIGKILL)
+        ),
     ],
 )
-def test_a_dead_process_ends_the_run_and_it_continues(who, number, tmp_path):
+def test_a_dead_process_ends_the_run_and_it_continues(num, who, number, tmp_path):
     workdir = tmp_path / "several" / "run"
-    started = start(2, workdir, "--set=num_steps=100000")
+    started = start(num, workdir, "--set=num_steps=100000")
     wait_for_step(workdir, 20, started)
     started[who].send_signal(number)
-    other = started[1 - who]
+    others = [process for i, process in enumerate(started) if i != who]
     try:
-        assert codes([other], HEARTBEAT + 20)[0] not in (0, 1, EXIT_STOPPED)
+        assert not {0, 1, EXIT_STOPPED} & set(codes(others, HEARTBEAT + 20))
     finally:
         started[who].kill()
         started[who].wait()
     before = last_record(workdir)
-    started = start(2, workdir, "--set=num_steps=100000")
+    started = start(num, workdir, "--set=num_steps=100000")
     wait_for_step(workdir, before + 20, started)
     assert "continuing after step" in said(workdir, 0)
     started[0].send_signal(signal.SIGINT)
-    assert codes(started, 60) == [EXIT_STOPPED] * 2
+    assert codes(started, 60) == [EXIT_STOPPED] * num
+
+
+_ONE_FAILS = """
+import os, sys, time
+from cnn_jax import processes
+address, me, who, how, place = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
+processes.join(address, 2, me)
+with processes.first_alone("data"):
+    if me == 0:
+        time.sleep(0.3)
+        open(place, "x").close()
+    assert os.path.exists(place)
+print("joined", flush=True)
+if me == who and how == "error":
+    raise ValueError("only here")
+if me == who and how == "mistake":
+    processes.end_all("a mistake")
+if me == who and how == "late":  # when the other waits at its end
+    time.sleep(2)
+    processes.end_all("the last save failed")
+if how != "late":
+    processes.barrier("never")
+"""
+
+
+@pytest.mark.parametrize(
+    ("who", "how", "why"),
+    [
+        (1, "error", "ValueError: only here"),
+        pytest.param(0, "error", "ValueError: only here", marks=pytest.mark.slow),
+        pytest.param(0, "mistake", "a mistake", marks=pytest.mark.slow),
+        pytest.param(1, "mistake", "a mistake", marks=pytest.mark.slow),
+        pytest.param(0, "late", "the last save failed", marks=pytest.mark.slow),
+    ],
+)
+def test_what_one_process_meets_ends_the_others_with_its_message(who, how, why, tmp_path):
+    address = f"localhost:{a_port()}"
+    command = [sys.executable, "-c", _ONE_FAILS, address]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = [subprocess.Popen([*command, f"{i}", f"{who}", how, f"{tmp_path}/it"], cwd=REPOSITORY, **streams) for i in range(2)]
+    output = [process.communicate(timeout=60)[0] for process in started]
+    assert [process.returncode for process in started] == [1, 1], output
+    assert f"error: process {who}: {why}\nthis process ends with it" in output[1 - who]
+    assert why in output[who]
+    assert "this process ends" not in output[who]
+    assert all("joined" in text for text in output)
 
 
 def test_one_that_is_stuck_says_where_and_ends():

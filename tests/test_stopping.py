@@ -3,11 +3,13 @@
 import dataclasses
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from cnn_jax import evaluate
 from cnn_jax.errors import EXIT_STOPPED, Stopped, UserError
@@ -15,6 +17,7 @@ from cnn_jax.lock import Lock
 from cnn_jax.stopping import Stop
 from cnn_jax.train import train
 from cnn_jax.verify_resume import last_record, records
+from tests.preloaded import preloaded
 from tests.runs import CLASSIFIER, REPOSITORY, assert_trees_equal, launch_here
 from tests.test_resume import final_state
 
@@ -79,8 +82,8 @@ def test_a_signal_during_an_evaluation_is_not_waited_for_and_it_is_made_when_the
     assert records(whole) == records(tmp_path)
 
 
-def started(*arguments: str) -> subprocess.Popen:
-    env = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+def started(*arguments: str, **env: str) -> subprocess.Popen:
+    env = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **env}
     command = [sys.executable, "launch.py", *arguments]
     return subprocess.Popen(command, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -155,6 +158,41 @@ def test_time_is_up_by_a_clock_that_nobody_sets():
     now[0] = 161.0
     assert stop.reason == "--max_minutes"
     assert Stop.__init__.__kwdefaults__["clock"] is time.monotonic
+
+
+def dates_in(events: bytes) -> list[float]:
+    """The times of the records of an event file, each of which is a length, its checksum, so many bytes, and their checksum."""
+    times = []
+    while events:
+        (size,) = struct.unpack("<Q", events[:8])
+        times.append(Event.FromString(events[12 : 12 + size]).wall_time)
+        events = events[16 + size :]
+    return times
+
+
+YEAR = 365 * 86400
+
+
+@pytest.mark.parametrize(
+    ("seconds", "minutes", "num_steps", "code"),
+    [(YEAR, 60, 300, 0), pytest.param(-YEAR, 0.4, 10**6, EXIT_STOPPED, marks=pytest.mark.slow)],
+)
+def test_a_change_of_the_date_ends_no_run_and_delays_no_end(seconds, minutes, num_steps, code, tmp_path):
+    workdir, jumps = tmp_path / "run", tmp_path / "jumps"
+    env = {"LD_PRELOAD": str(preloaded("jumping_clock", tmp_path)), "JUMP_WHEN": str(jumps), "JUMP_SECONDS": str(seconds)}
+    every = ("--set=save_every=20", "--set=eval_every=50", f"--set=num_steps={num_steps}")
+    process = started("--experiment=digits_resnet", "--tiny", *every, f"--workdir={workdir}", f"--max_minutes={minutes}", **env)
+    wait_for(lambda: last_record(workdir) > 20, process)
+    jumps.touch()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert code == 0 or "--max_minutes: stopped after step" in out
+    times = dates_in(next((workdir / "tensorboard").iterdir()).read_bytes())
+    assert max(times) - min(times) == pytest.approx(YEAR, abs=600)
+    last = last_record(workdir)
+    assert last == num_steps or 100 < last < num_steps
+    assert [r["step"] for r in records(workdir) if r["split"] == "train"] == [*range(2, last + 1, 2)]
+    assert [r["step"] for r in records(workdir) if r["split"] == "test"] == [*range(50, last + 1, 50)]
 
 
 def test_ignored_signals_stay_ignored():

@@ -71,23 +71,31 @@ def test_twenty_five_kills_at_random_moments(experiment, repetition, tmp_path):
     def start(workdir):
         with open(tmp_path / "output.txt", "w") as output:
             command = [sys.executable, "-c", _TRAINS, str(tmp_path / "experiment.json"), str(workdir)]
-            return subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
+        while "trains" not in (tmp_path / "output.txt").read_text():
+            assert process.poll() is None
+            time.sleep(0.01)
+        return process
 
     def finish(process):
         assert process.wait(600) == 0, (tmp_path / "output.txt").read_text()[-2000:]
 
-    finish(start(tmp_path / "whole"))
+    process, began = start(tmp_path / "whole"), time.monotonic()
+    while not last_record(tmp_path / "whole"):
+        assert process.poll() is None
+        time.sleep(0.01)
+    compiled = time.monotonic() - began
+    finish(process)
+    latest = compiled + 1.5 * (time.monotonic() - began - compiled) / 25  # on average the kills come to three quarters of the run at most
     moments, last = random.Random(repetition), []
     for _ in range(25):
         process = start(tmp_path / "killed")
-        while "trains" not in (tmp_path / "output.txt").read_text():
-            assert process.poll() is None
-            time.sleep(0.01)
-        time.sleep(moments.uniform(0, 5))
+        time.sleep(moments.uniform(0, latest))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "the run is too short for so many kills"
         last.append(last_record(tmp_path / "killed"))
     finish(start(tmp_path / "killed"))
-    print(f"25 kills, last records {last}; {len(records(tmp_path / 'whole'))} lines")
+    print(f"25 kills within {latest:.1f} s, last records {last}; {len(records(tmp_path / 'whole'))} lines")
+    assert last[-1] > last[0]
     assert_trees_equal(final_state(tmp_path / "whole"), final_state(tmp_path / "killed"))
     assert records(tmp_path / "whole") == records(tmp_path / "killed")

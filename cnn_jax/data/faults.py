@@ -18,7 +18,8 @@ class BadExamples:
     """The examples of a run that cannot be used. Each is recorded once, also when the run is continued.
 
     Args:
-      path: of the records, JSON lines of split, example, name and reason; processes but the first have files of their own beside it.
+      path: of the records, JSON lines of split, example, name and reason; processes but the first have files of their own beside it, and
+        each reads what the others have found when it finds one.
       max_fraction: of a split, which may be bad.
       say: tells a person.
 
@@ -29,8 +30,10 @@ class BadExamples:
     """
 
     def __init__(self, path: Path, *, max_fraction: float, say: Callable[[str], None] = print):
-        path = path if processes.is_first() else path.with_stem(f"{path.stem}_{processes.index()}")
-        self.lines, self.max_fraction, self.say = Lines(path), max_fraction, say
+        files = [path, *(path.with_stem(f"{path.stem}_{i}") for i in range(1, processes.count()))]
+        self.lines = Lines(files.pop(processes.index()))
+        self.others = [Lines(path) for path in files]
+        self.max_fraction, self.say = max_fraction, say
         self._known: dict[str, set[int]] = {}
         with contextlib.suppress(OSError):  # whoever cannot read them finds them again
             self.lines.keep(self._remember)
@@ -47,8 +50,10 @@ class BadExamples:
         """
 
         def note(places: np.ndarray) -> None:
-            known = self._known.setdefault(split, set())
-            for place in sorted({int(place) for place in places} - known):
+            known, bad = self._known.setdefault(split, set()), {int(place) for place in places}
+            if bad - known:
+                self._hear_of_others()
+            for place in sorted(bad - known):
                 known.add(place)
                 name, why = described(source, place)
                 if len(known) <= _SHOWN:
@@ -63,6 +68,11 @@ class BadExamples:
                 )
 
         return note
+
+    def _hear_of_others(self) -> None:
+        for lines in self.others:
+            with contextlib.suppress(OSError):  # it has found none, or cannot be read now
+                lines.wanted(self._remember)
 
     def _remember(self, record: dict) -> bool:
         self._known.setdefault(record["split"], set()).add(record["example"])
