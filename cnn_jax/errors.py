@@ -14,6 +14,8 @@ class Stopped(Exception):
 
 # Exit code of a run that ended early as asked, and is continued by the same command: sysexits' EX_TEMPFAIL, "try again later".
 EXIT_STOPPED = 75
+# Exit code of a run that is stuck, or whose other processes are gone; the same command continues it: sysexits' EX_SOFTWARE.
+EXIT_STUCK = 70
 
 
 def shortened(text: object, limit: int = 200) -> str:

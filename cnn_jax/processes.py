@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from cnn_jax.errors import UserError, shortened
+from cnn_jax.errors import EXIT_STUCK, UserError, shortened
 
 # jax is imported by those who need it: what speaks to people asks here who does, and must not take seconds.
 
@@ -214,10 +214,16 @@ def _wait_until_all_have_heard(seconds: float = 10) -> None:
 
 def _end_all_for(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     """In place of Python's last word on an error that nobody caught: at the interpreter's end it would wait for the others."""
+    import jax
+
+    lost = issubclass(kind, jax.errors.JaxRuntimeError)
+    if lost:  # perhaps a sum over all processes, since another has ended: if that has told why, `_listen` says so meanwhile
+        time.sleep(3)
     traceback.print_exception(kind, error, trace)
     sys.stderr.flush()
-    end_others(f"{kind.__name__}: {shortened(error)}")
-    os._exit(1)
+    code = EXIT_STUCK if lost else 1
+    end_others(f"{kind.__name__}: {shortened(error)}", code)
+    os._exit(code)
 
 
 def _client() -> Any:

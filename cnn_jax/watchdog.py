@@ -7,8 +7,8 @@ import threading
 import time
 
 from cnn_jax import processes
+from cnn_jax.errors import EXIT_STUCK
 
-EXIT_STUCK = 70  # exit code: sysexits' EX_SOFTWARE; the same command continues from what was saved
 _SEVERAL = 1800  # seconds without progress that are too many for one of several processes
 
 
