@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -29,6 +30,10 @@ hypothesis.settings.load_profile("same")
 # Pure functions have their shapes checked; `b` and `k` of one call must agree.
 _CHECKED = jaxtyping.install_import_hook(["cnn_jax.ops", "cnn_jax.losses", "cnn_jax.metrics"], "beartype.beartype")
 _CHECKED.__enter__()
+
+# A shell's background jobs ignore Ctrl-C, and so would the runs that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Millions of objects of compiled programs live until the end: looking for garbage among them takes a twentieth of the time.
 gc.set_threshold(50_000, 50, 100)
