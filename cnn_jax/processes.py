@@ -21,6 +21,7 @@ _HEARTBEAT = 30
 _INITIALIZATION = 300  # seconds in which all must have come
 _PREPARATION = 7 * 24 * 3600  # seconds in which the first must have prepared what all need: the largest data sets take days
 _FINISH = 3600  # seconds in which the first must have written what is left to write at the end, while the others wait
+_CARRIERS = ("Gloo", "NCCL")  # of sums over processes: they name themselves in errors, of which jax raises some as ValueError
 _FAILED = "cnn_jax/failed"  # what the processes read there ends them
 
 _me = {"index": 0, "count": 1}
@@ -216,7 +217,7 @@ def _end_all_for(kind: type[BaseException], error: BaseException, trace: Any) ->
     """In place of Python's last word on an error that nobody caught: at the interpreter's end it would wait for the others."""
     import jax
 
-    lost = issubclass(kind, jax.errors.JaxRuntimeError)
+    lost = issubclass(kind, jax.errors.JaxRuntimeError) or any(name in str(error) for name in _CARRIERS)
     if lost:  # perhaps a sum over all processes, since another has ended: if that has told why, `_listen` says so meanwhile
         time.sleep(3)
     traceback.print_exception(kind, error, trace)
