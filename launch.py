@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from cnn_jax import processes
 from cnn_jax.errors import EXIT_STOPPED, Stopped, UserError, out_of_memory, unknown
 from cnn_jax.experiment import Experiment
+from cnn_jax.output import unfailing
 from experiments import DEFAULT, EXPERIMENTS
 
 # jax and all that stands on it are imported inside the modes: listing the experiments takes no second.
@@ -63,6 +64,7 @@ _READ_BY = {
 }
 
 
+@unfailing()
 def main(argv: list[str]) -> None:
     """Runs, and turns a user's mistake into a message and an exit code."""
     if not flags.FLAGS["verbosity"].present:

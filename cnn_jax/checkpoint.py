@@ -8,7 +8,7 @@ import contextlib
 import math
 import os
 import re
-import shutil
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,10 +20,13 @@ import numpy as np
 from cnn_jax import processes
 from cnn_jax.errors import UserError, shortened
 from cnn_jax.files import finite, number_of, unused
+from cnn_jax.leftovers import leave_nothing, remove, tidy_up
 from cnn_jax.manifest import Damaged, check_files, read_manifest, synchronise, write_manifest
 from cnn_jax.state import TrainState
 from cnn_jax.state_files import in_short, on_the_host, read_state, write_state
 from cnn_jax.tree_difference import name_of
+
+_SLOW = 30.0  # seconds after which a save is slow
 
 
 class Checkpoints:
@@ -35,6 +38,7 @@ class Checkpoints:
       keep_best: how many of the best are kept, beside the last.
       keep_every: those of multiples of so many updates are kept as well.
       identity: settings that a state is of; a checkpoint of others is another run's, and not used.
+      make_sure: is called before anything is written, and raises OSError where nothing must be.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Checkpoints:
         keep_best: int = 1,
         keep_every: int | None = None,
         identity: dict[str, Any] | None = None,
+        make_sure: Callable[[], None] = lambda: None,
     ):
         self.folder, self.best_by = folder.absolute(), best_by  # orbax loses checkpoints under a relative path
         self.keep_best, self.keep_every, self.identity = keep_best, keep_every, identity
@@ -52,6 +57,9 @@ class Checkpoints:
         self._saving: Future | None = None
         self._failed: list[str] = []
         self._home: int | None = None
+        self._make_sure = make_sure
+        self._mine: set[int] = set()  # steps that were saved or restored here: what lies there is what is to be saved
+        self._since, self._asked = 0.0, 0
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -70,6 +78,8 @@ class Checkpoints:
         try:
             return sorted(int(name) for name in os.listdir(self.folder) if re.fullmatch(r"0|[1-9][0-9]{0,9}", name))
         except (FileNotFoundError, NotADirectoryError):
+            if self.folder.is_symlink():
+                raise UserError(f"{self.folder} is a link to {os.readlink(self.folder)}, which is not there. Mount its disk.") from None
             return []
         except OSError as error:
             raise UserError(
@@ -153,6 +163,7 @@ class Checkpoints:
         if not processes.is_first():
             return
         self.wait()
+        self._since, self._asked = time.monotonic(), 0
         self._saving = self._thread.submit(self._write, step, whole, record, must_be_finite)
 
     def wait(self) -> None:
@@ -162,10 +173,19 @@ class Checkpoints:
             self._saving = None
 
     def problems(self) -> list[str]:
-        """Returns what has gone wrong with saves since the last call, as far as it is known. What was saved before is intact."""
+        """Returns what has gone wrong with saves since the last call, as far as it is known. What was saved before is intact.
+
+        A save that takes longer than from one call to the next, and half a minute, is a problem as well.
+        """
         if self._saving is not None and self._saving.done():
             self.wait()
         problems, self._failed = self._failed, []
+        if self._saving is not None:
+            self._asked += 1
+            seconds = time.monotonic() - self._since
+            if self._asked > 1 and seconds > _SLOW:
+                self._asked = -(2**60)  # told once
+                problems = [*problems, f"A checkpoint is not written to {self.folder} after {seconds:.0f} s: the disk does not answer."]
         return problems
 
     def close(self) -> None:
@@ -199,56 +219,50 @@ class Checkpoints:
                 f"The checkpoint of step {step} in {self.folder} is of another model or optimizer:\n{found}\n"
                 f"Set the same model and optimizer as the run in this workdir, or use another --workdir."
             )
+        self._mine.add(step)
         return found
 
     def _write(self, step: int, whole: TrainState, record: dict[str, Any], must_be_finite: bool) -> None:
         final, partial = self.folder / str(step), self.folder / f".{step}.partial"
         self._home = self._home or number_of(self.folder.parent)
         if self._home is None or number_of(self.folder.parent) != self._home:
-            self._leave_nothing(partial)
+            leave_nothing(self.folder, partial)
             raise FileNotFoundError(2, f"{self.folder.parent} is gone")
-        if final.exists() and self.fault(step) is None:
+        self._make_sure()
+        if step in self._mine and final.exists() and self.fault(step) is None:
             write_manifest(final, {**record, "metrics": record["metrics"] or read_manifest(final)["metrics"]})
             return
         for path, leaf in jax.tree_util.tree_leaves_with_path((whole.params, whole.batch_stats)) if must_be_finite else ():
             if not np.isfinite(leaf).all():
                 raise ValueError(f"{name_of(path[1:])} is not finite, and nothing could continue from it")
         self.folder.mkdir(exist_ok=True)
-        self._tidy_up()
+        tidy_up(self.folder)
+        partial = unused(partial)  # of another, where what a killed run left cannot be deleted
         partial.mkdir()
         written = partial
         try:
             write_state(partial / "state", whole)
             write_manifest(partial, record)
+            self._make_sure()
             self._set_aside(step)
             os.replace(partial, final)
             written = final
-            synchronise(self.folder)
+            for folder in (self.folder, self.folder.parent):
+                synchronise(folder)
+            self._mine.add(step)
         finally:
             if number_of(self.folder.parent) != self._home:
-                self._leave_nothing(written)
+                leave_nothing(self.folder, written)
                 raise FileNotFoundError(2, f"{self.folder.parent} is gone")
-        self._prune(step)
+        try:
+            self._prune(step)
+        except OSError as error:
+            self._failed.append(f"Earlier checkpoints could not be deleted from {self.folder}: {in_short(error)}. All of them are intact.")
 
     def _set_aside(self, step: int) -> None:
         """Checkpoints of this step, and of later ones: a run that is here has not used them, since they are damaged."""
         for old in (old for old in self.steps() if old >= step):
             os.replace(self.folder / str(old), unused(self.folder / f"damaged-{old}"))
-
-    def _leave_nothing(self, written: Path) -> None:
-        """Where the workdir went, orbax may have made another of its name, which would be in the way of the one that comes back."""
-        with contextlib.suppress(OSError):
-            shutil.rmtree(written, ignore_errors=True)
-            self._tidy_up()
-            for folder in (self.folder, self.folder.parent):
-                folder.rmdir()  # only if it is empty
-
-    def _tidy_up(self) -> None:
-        """Deletes what a run that was killed left half written, or half deleted."""
-        if self.folder.is_dir():
-            for name in os.listdir(self.folder):
-                if re.fullmatch(r"\.[0-9]+\.(partial|removed)", name):
-                    shutil.rmtree(self.folder / name)
 
     def _prune(self, last: int) -> None:
         """Deletes all but the last, the best, and those to be kept anyway. The last has just been written: it is good."""
@@ -257,10 +271,7 @@ class Checkpoints:
         kept |= {step for step in steps if self.keep_every and step % self.keep_every == 0}
         for step in steps:
             if step not in kept:
-                # Renamed first: what is killed half way must not look like a damaged checkpoint.
-                removed = self.folder / f".{step}.removed"
-                os.replace(self.folder / str(step), removed)
-                shutil.rmtree(removed)
+                remove(self.folder / str(step))
 
     def _best(self) -> list[int]:
         """The steps whose test figure is known, the best first; of equal ones the later."""

@@ -1,8 +1,10 @@
 """Files written whole or not at all, and numbers as JSON has them."""
 
 import contextlib
+import errno
 import itertools
 import os
+import stat
 import tempfile
 from math import isfinite
 from pathlib import Path
@@ -44,6 +46,38 @@ def finite(value: Any) -> Any:
     if isinstance(value, list):
         return [finite(v) for v in value]
     return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def not_through_a_link(path: str, flags: int) -> int:
+    """An `opener` for `open`: what a link leads to is not written.
+
+    >>> place = tempfile.mkdtemp()
+    >>> os.symlink("/dev/null", f"{place}/link")
+    >>> open(f"{place}/link", "a", opener=not_through_a_link)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    OSError: [Errno 40] ...
+    """
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+
+
+def read_short(path: Path, limit: int) -> str:
+    """Returns the text of a plain file of at most so many bytes.
+
+    Raises:
+      OSError: it is longer, or no plain file: a pipe would be waited for, and a device may have no end.
+      UnicodeDecodeError: it is no text.
+
+    >>> read_short(Path("/dev/zero"), 10)
+    Traceback (most recent call last):
+    OSError: [Errno 22] it is no plain file
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        if found.st_size > limit:
+            raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, more than any that is written")
+        return file.read(limit).decode()
 
 
 def number_of(folder: Path) -> int | None:

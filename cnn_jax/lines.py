@@ -7,13 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cnn_jax.files import finite, write_text
+from cnn_jax.files import finite, not_through_a_link, write_text
 
 _LONGEST = 2**24  # bytes of a line; of a longer one each part is no record
 
 
 class Lines:
     """Records appended to a file. Those that cannot be written are kept, and written with the next.
+
+    Args:
+      make_sure: is called before each writing, and raises OSError where nothing must be written.
 
     >>> import tempfile
     >>> lines = Lines(Path(tempfile.mkdtemp(), "metrics.jsonl"))
@@ -22,8 +25,8 @@ class Lines:
     '{"step": 1, "loss": null}\\n'
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, make_sure: Callable[[], None] = lambda: None):
+        self.path, self._make_sure = path, make_sure
         self._written: tuple[int, int, int] | None = None  # device and number of the file, and how long it is without what was cut short
         self._pending = b""
 
@@ -59,7 +62,8 @@ class Lines:
         self._write()
 
     def _write(self) -> None:
-        with open(self.path, "ab", buffering=0) as file:
+        self._make_sure()
+        with open(self.path, "ab", buffering=0, opener=not_through_a_link) as file:
             found = os.fstat(file.fileno())
             # What a full disk took of a line goes. In another file, such as that of a disk that was mounted meanwhile, nothing does.
             if self._written is not None and self._written[:2] == (found.st_dev, found.st_ino) and found.st_size > self._written[2]:

@@ -38,6 +38,7 @@ class Run(NamedTuple):
       window: of `Window.saved`, saved with the first state.
       diagnose: (state, step, why) -> what to tell of an update that failed, for people to read.
       watchdog: is told of whatever goes on.
+      make_sure: of `Lines`.
     """
 
     built: Built
@@ -52,6 +53,7 @@ class Run(NamedTuple):
     window: dict[str, Any] | None
     diagnose: Callable[[TrainState, int, str], str]
     watchdog: Watchdog
+    make_sure: Callable[[], None]
 
 
 class TooManySkipped(Exception):
@@ -71,7 +73,7 @@ def run_to_the_end(run: Run, state: TrainState) -> dict[str, float]:
     experiment = run.built.experiment
     step, last = int(state.step), experiment.num_steps
     records = {"start_step": step, "num_steps": last, "batch_size": experiment.batch_size, "evaluated": run.evaluated}
-    with Report(run.workdir, **records) if processes.is_first() else Unread() as report, Idle() as idle:
+    with Report(run.workdir, **records, make_sure=run.make_sure) if processes.is_first() else Unread() as report, Idle() as idle:
         loop = _Loop(run, report, skipped=int(state.skipped), step=step)
         figures = None
         if not run.evaluated:  # the run ended, or was killed, in the middle of it
@@ -101,10 +103,11 @@ def run_to_the_end(run: Run, state: TrainState) -> dict[str, float]:
                 raise _too_many(run, state, error) from None
             if evaluates:
                 check_copies(state)
+                if processes.count() > 1:  # an evaluation is not cut short, and who asked them all to end may not wait for it
+                    loop.save(state, None)
                 figures = loop.evaluate(state, step)
             if saves or stops:
-                report.synchronise()
-                run.checkpoints.save(state, figures if evaluates else None, loop.window.saved())
+                loop.save(state, figures if evaluates else None)
                 report.restart_clock(step)
             if logs or saves:
                 loop.tell_problems()
@@ -197,6 +200,11 @@ class _Loop:
     def is_asked_to_end(self) -> bool:
         """Whether the run is to end after the present step: on all processes after the same."""
         return self.run.stop.reason is not None if processes.count() == 1 else self.window.asked()
+
+    def save(self, state: TrainState, figures: dict[str, float] | None) -> None:
+        """Saves the state, after the records that it stands for."""
+        self.report.synchronise()
+        self.run.checkpoints.save(state, figures, self.window.saved())
 
     def tell_problems(self) -> None:
         """Tells of saves that failed: the run goes on, and tries again at the next."""

@@ -164,11 +164,21 @@ class Report:
       start_step, num_steps: in updates. Records of steps after `start_step`, left by a run that was killed, are dropped.
       batch_size: for the throughput.
       evaluated: whether the state at `start_step` has been evaluated; if not, a record that says so is dropped.
+      make_sure: of `Lines`.
     """
 
-    def __init__(self, workdir: Path, *, start_step: int, num_steps: int, batch_size: int, evaluated: bool = True):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        start_step: int,
+        num_steps: int,
+        batch_size: int,
+        evaluated: bool = True,
+        make_sure: Callable[[], None] = lambda: None,
+    ):
         self.num_steps, self.batch_size = num_steps, batch_size
-        self.lines = Lines(workdir / "metrics.jsonl")
+        self.lines = Lines(workdir / "metrics.jsonl", make_sure)
         made_again = () if evaluated else (start_step, "test")
         self.lines.keep(lambda record: record["step"] <= start_step and (record["step"], record["split"]) != made_again)
         self.events = Events(workdir / "tensorboard", start_step)

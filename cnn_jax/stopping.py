@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import threading
 import time
@@ -18,6 +19,7 @@ class Stop:
 
     Args:
       deadline: moment of `time.monotonic()` at which time is up; None for never.
+      leave: what is called with a signal's number until `begin` is: there is nothing to save yet. It ends the process.
 
     >>> with Stop() as stop:
     ...     print(stop.reason)
@@ -28,8 +30,14 @@ class Stop:
     SIGTERM
     """
 
-    def __init__(self, deadline: float | None = None, *, clock: Callable[[], float] = time.monotonic):
-        self._deadline, self._clock = deadline, clock
+    def __init__(
+        self,
+        deadline: float | None = None,
+        *,
+        leave: Callable[[int], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._deadline, self._leave, self._clock = deadline, leave, clock
         self._signal: int | None = None
         self._heard = threading.Event()
         self._restore = contextlib.ExitStack()
@@ -40,6 +48,10 @@ class Stop:
         if self._signal is not None:
             return SIGNALS[self._signal]
         return "--max_minutes" if self._deadline is not None and self._clock() >= self._deadline else None
+
+    def begin(self) -> None:
+        """Says that there is something to save from now on."""
+        self._leave = None
 
     def wait(self, seconds: float) -> None:
         """Returns when a signal has come, or after so many seconds."""
@@ -75,14 +87,21 @@ class Stop:
         while number := os.read(descriptor, 1)[0]:
             if number not in SIGNALS:
                 continue
+            if self._leave is not None:
+                self._leave(number)
             if self._signal is not None:
-                os.write(2, b"\nleft at once; the same command continues from what was saved\n")
+                _tell("left at once; the same command continues from what was saved")
                 os._exit(128 + number)
             self._signal = number
             self._heard.set()
-            what = f"\n{SIGNALS[number]}: the run finishes this step, saves and ends; once more to leave at once\n"
-            with contextlib.suppress(OSError):
-                os.write(2, what.encode())
+            _tell(f"{SIGNALS[number]}: the run finishes this step, saves and ends; once more to leave at once")
+
+
+def _tell(line: str) -> None:
+    """On the standard error, if somebody reads it: neither a reader that is gone nor one that is slow keeps a signal from its work."""
+    with contextlib.suppress(OSError, ValueError):
+        if select.select([], [2], [], 0)[1]:
+            os.write(2, f"\n{line}\n".encode())
 
 
 def _leave_it_to_the_thread(number: int, frame: object) -> None:

@@ -1,5 +1,7 @@
 """Training, from nothing or from where a workdir stands: all that can fail is tried before anything is written, then the loop begins."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -33,7 +35,7 @@ from cnn_jax.profiling import Trace
 from cnn_jax.report import say, timed
 from cnn_jax.state import TrainState
 from cnn_jax.step import Measures, make_train_step
-from cnn_jax.stopping import Stop
+from cnn_jax.stopping import SIGNALS, Stop
 from cnn_jax.types import Batch, PyTree, StepsFn
 from cnn_jax.watchdog import Watchdog
 
@@ -75,7 +77,8 @@ def train(
     for split, source in sources.items():
         check_labels(source, split, built.dataset.num_classes)
     order = built.sampler(sources["train"], experiment.batch_size)
-    with Lock(workdir) as lock, _checkpoints(experiment, workdir) as checkpoints:
+    stop = Stop(deadline, leave=_leave_at_once)
+    with stop, Lock(workdir) as lock, _checkpoints(experiment, workdir, lock) as checkpoints:
         if processes.is_first():
             lock.check()
         changed = _changed(old, built, workdir) if old is not None and checkpoints.steps() else []
@@ -97,7 +100,6 @@ def train(
         data = resident(sources["train"])
         source = sources["train"] if data is None else Indexed(sources["train"])
         feed = _feed(built, source, order, int(state.step), bad.of("train", sources["train"]))
-        stop = Stop(deadline)
         feed = Ahead(feed, place=lambda chunk: chunk._replace(batches=parallel.shard_stacked(_asking(chunk.batches, stop))))
         data = parallel.place(data or {})
         with timed("compiling the training step"):
@@ -113,7 +115,8 @@ def train(
         steps_fn = partial(_dispatch, steps_fn, data)
         traced = _traced(steps_fn, workdir / "profile", experiment, int(state.step)) if profile else nullcontext(steps_fn)
         try:
-            with traced as dispatch, stop, Watchdog(stuck_after) as watchdog:
+            with traced as dispatch, Watchdog(stuck_after) as watchdog:
+                stop.begin()
                 run = Run(
                     built,
                     dispatch,
@@ -127,14 +130,22 @@ def train(
                     window=record["window"],
                     diagnose=partial(autopsy, built, sources["train"], order, workdir),
                     watchdog=watchdog,
+                    make_sure=lock.make_sure,
                 )
                 return run_to_the_end(run, state)
         except OSError as error:
             raise UserError(f"Training stopped: {error}. What was saved is intact; the same command continues from there.") from error
 
 
-def _checkpoints(experiment: Experiment, workdir: Path) -> Checkpoints:
-    keep = {"keep_best": experiment.keep_best, "keep_every": experiment.keep_every}
+def _leave_at_once(number: int) -> None:
+    """At a signal that comes before there is anything to save. Threads that still compile would crash at the interpreter's end."""
+    print(f"\n{SIGNALS[number]}: left at once; the same command continues from what was saved", file=sys.stderr, flush=True)
+    processes.end_others(f"{SIGNALS[number]} before there was anything to save", 128 + number)
+    os._exit(128 + number)
+
+
+def _checkpoints(experiment: Experiment, workdir: Path, lock: Lock) -> Checkpoints:
+    keep = {"keep_best": experiment.keep_best, "keep_every": experiment.keep_every, "make_sure": lock.make_sure}
     return Checkpoints(workdir / "checkpoints", best_by=experiment.best_by, identity=folder.identity(experiment), **keep)
 
 

@@ -15,8 +15,8 @@ TESTS = sorted((REPOSITORY / "tests").glob("*.py"))
 
 # Imports point down only: a module may import from layers below its own, and from its own folder.
 LAYERS = [
-    ["errors", "types", "files", "allocator", "idle", "private_folder"],
-    ["manifest", "lock", "lines", "stopping", "window", "tree_difference", "events", "processes"],
+    ["errors", "types", "files", "allocator", "idle", "private_folder", "output"],
+    ["manifest", "leftovers", "lock", "lines", "stopping", "window", "tree_difference", "events", "processes"],
     ["experiment", "options"],
     ["ops", "field_rules"],
     ["initialisers", "receptive_field", "runtime", "precision", "build_extension"],
