@@ -134,6 +134,8 @@ def examine_again(workdir: Path, built: Built, *, step: int | None) -> Findings:
                 raise ValueError("it is compressed, which it was not when it was written")  # it could grow to any size
         with np.load(folder / "batch.npz", allow_pickle=False) as file:
             batch = {name: file[name] for name in ("inputs", "targets")}
+        if batch["inputs"].ndim < 4 or batch["targets"].shape[:1] != batch["inputs"].shape[:1]:
+            raise ValueError("it holds no images with as many labels")
     except (OSError, ValueError, KeyError, MemoryError, zipfile.BadZipFile) as error:
         others = ", ".join(map(str, known))
         raise UserError(f"{folder / 'batch.npz'} cannot be read: {shortened(error)}. Use another --step: {others}.") from None

@@ -15,6 +15,7 @@ _AT_LEAST_ONE = (
     *("batch_size", "eval_batch_size", "num_steps", "log_every", "eval_every"),
     *("accumulate_steps", "steps_per_dispatch", "embedding_size", "keep_best", "max_skipped"),
 )
+_MAX_BLOCKS = 2_000  # of a network: more would only be built for hours
 _OR_NONE = ("save_every", "keep_every")
 
 
@@ -168,3 +169,5 @@ def _check_spec(spec: Spec, field: str) -> None:
             raise unknown(f"option of {field} {spec.name}", key, allowed)
         if not fits(value, allowed[key].type):
             raise wrong_type(f"{field}.{key}", value, allowed[key].type)
+        if key in ("stage_sizes", "block_sizes") and sum(value) > _MAX_BLOCKS:
+            raise UserError(f"{field}.{key}={','.join(map(str, value))} are {sum(value):,} blocks; {_MAX_BLOCKS:,} are the most.")

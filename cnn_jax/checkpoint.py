@@ -25,6 +25,7 @@ from cnn_jax.manifest import Damaged, check_files, read_manifest, synchronise, w
 from cnn_jax.state import TrainState
 from cnn_jax.state_files import in_short, on_the_host, read_state, write_state
 from cnn_jax.tree_difference import name_of
+from cnn_jax.window import is_window
 
 _SLOW = 30.0  # seconds after which a save is slow
 
@@ -82,9 +83,8 @@ class Checkpoints:
                 raise UserError(f"{self.folder} is a link to {os.readlink(self.folder)}, which is not there. Mount its disk.") from None
             return []
         except OSError as error:
-            raise UserError(
-                f"The checkpoints in {self.folder} cannot be read: {error.strerror}. Make the folder readable, or use another --workdir."
-            ) from error
+            why = f"{error.strerror}. Make the folder readable, or use another --workdir."
+            raise UserError(f"The checkpoints in {self.folder} cannot be read: {why}") from error
 
     def fault(self, step: int) -> str | None:
         """Returns what is wrong with a checkpoint; None if it is as it was written, and this run's. Reads all of it."""
@@ -94,6 +94,8 @@ class Checkpoints:
             return str(damaged)
         if record.get("step") != step:
             return f"it is of step {shortened(record.get('step'))}"
+        if not isinstance(record.get("metrics") or {}, dict) or not is_window(record.get("window")):
+            return "its manifest is not of this version's form"
         theirs = record.get("identity")
         for name, ours in (self.identity or {}).items():
             if isinstance(theirs, dict) and theirs.get(name, ours) != ours:
@@ -224,7 +226,9 @@ class Checkpoints:
 
     def _write(self, step: int, whole: TrainState, record: dict[str, Any], must_be_finite: bool) -> None:
         final, partial = self.folder / str(step), self.folder / f".{step}.partial"
-        self._home = self._home or number_of(self.folder.parent)
+        if self._home is None:
+            self._make_sure()
+            self._home = number_of(self.folder.parent)
         if self._home is None or number_of(self.folder.parent) != self._home:
             leave_nothing(self.folder, partial)
             raise FileNotFoundError(2, f"{self.folder.parent} is gone")
@@ -278,7 +282,8 @@ class Checkpoints:
         figures = []
         for step in self.steps():
             with contextlib.suppress(Damaged):
-                value = (self.record(step).get("metrics") or {}).get(self.best_by)
+                metrics = self.record(step).get("metrics")
+                value = metrics.get(self.best_by) if isinstance(metrics, dict) else None
                 if isinstance(value, float) and not math.isnan(value):
                     figures.append((-value if self.best_by == "loss" else value, step))
         return [step for _, step in sorted(figures, reverse=True)]
@@ -286,9 +291,7 @@ class Checkpoints:
     def _note(self, saving: Future) -> None:
         error = saving.exception()  # waits
         if error is not None:
-            self._failed.append(
-                f"A checkpoint could not be written to {self.folder}: {in_short(error)}. What was saved before is intact."
-            )
+            self._failed.append(f"A checkpoint could not be written to {self.folder}: {in_short(error)}. What was saved before is intact.")
 
     def _unusable(self, step: int, fault: str) -> UserError:
         others = [s for s in self.steps() if s != step]

@@ -36,7 +36,7 @@ from cnn_jax.state import TrainState
 from cnn_jax.step import Measures, make_eval_step
 from cnn_jax.types import PyTree
 from cnn_jax.watchdog import Watchdog
-from cnn_jax.workdir import as_computed, identity, read_experiment
+from cnn_jax.workdir import as_computed, check_data_folder, identity, identity_of_run, read_experiment
 
 
 class Evaluation(NamedTuple):
@@ -153,6 +153,7 @@ def evaluate_workdir(
     parallel = make_parallel(mode, num_devices)
     built = build(experiment, axis_name=parallel.axis_name)
     processes.check_same("the experiment", identity(experiment))
+    check_data_folder(workdir, experiment)
     chosen, state = restore(workdir, built, parallel, step=step)
     with processes.first_alone("data"):
         source = built.dataset.open("test")
@@ -192,7 +193,7 @@ def restore(workdir: Path, built: Built, parallel: Parallel, *, step: int | None
       UserError: there is no such checkpoint, or it cannot be read.
     """
     best_by, run = built.experiment.best_by, read_experiment(workdir)
-    with Checkpoints(workdir / "checkpoints", best_by=best_by, identity=identity(run or built.experiment)) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", best_by=best_by, identity=identity_of_run(workdir, run or built.experiment)) as checkpoints:
         for damaged, why in checkpoints.damaged():
             say(f"WARNING: the checkpoint of step {damaged} in {checkpoints.folder} cannot be used: {why}")
         best = checkpoints.best_step()

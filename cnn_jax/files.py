@@ -60,12 +60,11 @@ def not_through_a_link(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o644)
 
 
-def read_short(path: Path, limit: int) -> str:
-    """Returns the text of a plain file of at most so many bytes.
+def read_short(path: Path, limit: int) -> bytes:
+    """Returns the content of a plain file of at most so many bytes.
 
     Raises:
       OSError: it is longer, or no plain file: a pipe would be waited for, and a device may have no end.
-      UnicodeDecodeError: it is no text.
 
     >>> read_short(Path("/dev/zero"), 10)
     Traceback (most recent call last):
@@ -77,7 +76,7 @@ def read_short(path: Path, limit: int) -> str:
             raise OSError(errno.EINVAL, "it is no plain file")
         if found.st_size > limit:
             raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, more than any that is written")
-        return file.read(limit).decode()
+        return file.read(limit)
 
 
 def number_of(folder: Path) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_jax.errors import shortened
+from cnn_jax.files import read_short
 
 NAME = "manifest.json"  # of the file, in the folder that it tells of
 _PART = f".{NAME}.part"
@@ -62,9 +63,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / NAME
     try:
-        if (size := path.stat().st_size) > LIMIT:
-            raise Damaged(f"{NAME} has {size:,} bytes, more than any that is written")
-        whole = json.loads(path.read_text())
+        whole = json.loads(read_short(path, LIMIT))
         content = whole["content"]
         if _checksum(content) != whole["sha256"] or not isinstance(content["files"], dict):
             raise Damaged(f"{NAME} is not what was written")
@@ -109,6 +108,8 @@ def _check_file(folder: Path, name: str, expected: Any) -> None:
         size, checksum = expected["bytes"], expected["sha256"]
     except (KeyError, TypeError):
         raise Damaged(f"{NAME} is not of this version's form") from None
+    if not isinstance(size, int) or not isinstance(checksum, str):
+        raise Damaged(f"{NAME} is not of this version's form")
     try:
         if path.is_symlink():
             raise Damaged(f"{shortened(name)} is a link; links are not followed")

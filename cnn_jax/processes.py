@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import hashlib
 import os
 import sys
 import threading
@@ -22,6 +23,7 @@ _INITIALIZATION = 300  # seconds in which all must have come
 _PREPARATION = 7 * 24 * 3600  # seconds in which the first must have prepared what all need: the largest data sets take days
 _FINISH = 3600  # seconds in which the first must have written what is left to write at the end, while the others wait
 _CARRIERS = ("Gloo", "NCCL")  # of sums over processes: they name themselves in errors, of which jax raises some as ValueError
+_SHOWN = 500  # bytes of a value that is not the same for all
 _FAILED = "cnn_jax/failed"  # what the processes read there ends them
 
 _me = {"index": 0, "count": 1}
@@ -132,11 +134,13 @@ def check_same(what: str, value: Any) -> None:
         return
     from jax.experimental import multihost_utils
 
-    text = repr(value).encode()[:500].ljust(500, b"\0")
-    all_of_them = multihost_utils.process_allgather(np.frombuffer(text, np.uint8))
-    found = {bytes(row).rstrip(b"\0").decode(errors="replace"): i for i, row in reversed(list(enumerate(np.asarray(all_of_them))))}
+    text = repr(value).encode()
+    mine = hashlib.sha256(text).digest() + text[:_SHOWN].ljust(_SHOWN, b"\0")
+    all_of_them = map(bytes, np.asarray(multihost_utils.process_allgather(np.frombuffer(mine, np.uint8))))
+    found = {row[:32] + row[32:].rstrip(b"\0"): i for i, row in reversed(list(enumerate(all_of_them)))}
     if len(found) > 1:
-        said = "; ".join(f"process {i} has {value}" for value, i in sorted(found.items(), key=lambda item: item[1])[:4])
+        first = sorted(found.items(), key=lambda item: item[1])[:4]
+        said = "; ".join(f"process {i} has {row[32:].decode(errors='replace')}" for row, i in first)
         raise UserError(
             f"The processes do not agree on {what}: {said}. Start all with the same command, and with a --workdir on a disk that all see."
         )

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from uuid import uuid4
 
 import jax
 import numpy as np
@@ -77,14 +78,14 @@ def train(
     for split, source in sources.items():
         check_labels(source, split, built.dataset.num_classes)
     order = built.sampler(sources["train"], experiment.batch_size)
-    stop = Stop(deadline, leave=_leave_at_once)
-    with stop, Lock(workdir) as lock, _checkpoints(experiment, workdir, lock) as checkpoints:
+    stop, run = Stop(deadline, leave=_leave_at_once), folder.number_of_run(workdir) or uuid4().hex[:16]
+    with stop, Lock(workdir) as lock, _checkpoints(built, workdir, lock, run) as checkpoints:
         if processes.is_first():
             lock.check()
         changed = _changed(old, built, workdir) if old is not None and checkpoints.steps() else []
         found = checkpoints.steps()
         last = checkpoints.last_good(say)
-        processes.check_same("the experiment", folder.identity(experiment))
+        processes.check_same("the experiment and its data", folder.identity_of_run(workdir, experiment, built.dataset))
         processes.check_same("the checkpoint to continue from", last)
         record = {"metrics": None, "window": None} if last is None else checkpoints.record(last)
         state = parallel.make(partial(first_state, built)) if last is None else checkpoints.restore(last, restore_target(built, parallel))
@@ -106,7 +107,7 @@ def train(
             steps = make_steps(make_step(built, parallel), taken, experiment.steps_per_dispatch)
             empty = _asking(_empty_batches(built, indexed=bool(data)), stop)
             steps_fn = parallel.compile_steps(steps, state, data, parallel.shard_stacked(empty))
-        start = {"start_step": int(state.step), "parallel": mode, "num_devices": parallel.num_devices}
+        start = {"run": run, "start_step": int(state.step), "parallel": mode, "num_devices": parallel.num_devices}
         if processes.is_first():
             folder.create(workdir, experiment, lock, **start, precision=built.experiment.precision)
             if checkpoints.steps() != found:
@@ -117,7 +118,7 @@ def train(
         try:
             with traced as dispatch, Watchdog(stuck_after) as watchdog:
                 stop.begin()
-                run = Run(
+                training = Run(
                     built,
                     dispatch,
                     feed,
@@ -132,7 +133,7 @@ def train(
                     watchdog=watchdog,
                     make_sure=lock.make_sure,
                 )
-                return run_to_the_end(run, state)
+                return run_to_the_end(training, state)
         except OSError as error:
             raise UserError(f"Training stopped: {error}. What was saved is intact; the same command continues from there.") from error
 
@@ -144,9 +145,11 @@ def _leave_at_once(number: int) -> None:
     os._exit(128 + number)
 
 
-def _checkpoints(experiment: Experiment, workdir: Path, lock: Lock) -> Checkpoints:
+def _checkpoints(built: Built, workdir: Path, lock: Lock, run: str) -> Checkpoints:
+    experiment, mine = built.experiment, {folder.NUMBER: run}
+    identity = folder.identity_of_run(workdir, experiment, built.dataset) | mine
     keep = {"keep_best": experiment.keep_best, "keep_every": experiment.keep_every, "make_sure": lock.make_sure}
-    return Checkpoints(workdir / "checkpoints", best_by=experiment.best_by, identity=folder.identity(experiment), **keep)
+    return Checkpoints(workdir / "checkpoints", best_by=experiment.best_by, identity=identity, **keep)
 
 
 def _changed(old: Experiment, built: Built, workdir: Path) -> list[str]:
@@ -260,3 +263,5 @@ def _announce(built: Built, parallel: Parallel, workdir: Path, start_step: int, 
         say(f"changed since the last start: {line}")
     if start_step:
         say(f"continuing after step {start_step} of {experiment.num_steps}")
+    if start_step >= experiment.log_every and not (workdir / "metrics.jsonl").exists():
+        say(f"WARNING: there is no {workdir / 'metrics.jsonl'}: what was recorded before step {start_step} is lost")

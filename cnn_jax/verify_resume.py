@@ -3,6 +3,7 @@
 Run as a module it is the process that is killed: python -m cnn_jax.verify_resume EXPERIMENT.json WORKDIR MODE NUM_DEVICES.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -48,8 +50,10 @@ def verify_resume(experiment: Experiment, *, mode: str = "jit", num_devices: int
       UserError: the ends are not the same; says in what. Or the experiment cannot be trained.
     """
     moments, short = random.Random(seed), short_form(experiment)
-    with tempfile.TemporaryDirectory(prefix="verify_resume-") as place:
-        start = partial(_start, Path(place), short, mode, num_devices)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    with tempfile.TemporaryDirectory(prefix="verify_resume-") as place, contextlib.ExitStack() as ends:
+        start = partial(_start, ends, Path(place), short, mode, num_devices)
         say(f"{experiment.name}: {NUM_STEPS} updates in one go, then killed and continued (kill -9)")
         began = time.perf_counter()
         _finish(start("whole"))
@@ -134,7 +138,9 @@ def _arrays(workdir: Path, mode: str):
     return ((name_of(path), np.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(state))
 
 
-def _start(place: Path, experiment: Experiment, mode: str, num_devices: int | None, name: str) -> subprocess.Popen:
+def _start(
+    ends: contextlib.ExitStack, place: Path, experiment: Experiment, mode: str, num_devices: int | None, name: str
+) -> subprocess.Popen:
     path = place / "experiment.json"
     path.write_text(to_json(experiment))
     command = [sys.executable, "-m", __name__, str(path), str(place / name), mode, str(num_devices or 0)]
@@ -142,6 +148,7 @@ def _start(place: Path, experiment: Experiment, mode: str, num_devices: int | No
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])}
     with open(place / f"{name}.txt", "w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=env, start_new_session=True)
+    ends.callback(process.kill)  # where this command is ended, by Ctrl-C or SIGTERM, nothing is left behind
     process.output = place / f"{name}.txt"
     return process
 

@@ -83,5 +83,18 @@ class Window:
         return {"skipped": self._skipped, "sums": sums}
 
 
+def is_window(saved: Any) -> bool:
+    """Returns whether something can be what `Window.saved` gave, or None.
+
+    >>> is_window(None), is_window(Window().saved()), is_window([1])
+    (True, True, False)
+    """
+    try:
+        Window(saved)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+    return True
+
+
 def _wide(value: np.ndarray) -> np.ndarray:
     return np.asarray(value, np.float64 if np.issubdtype(value.dtype, np.floating) else np.int64)

@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -15,13 +17,17 @@ from typing import Any
 import jax
 
 from cnn_jax import runtime
+from cnn_jax.data.dataset import Dataset
 from cnn_jax.data.prepared import image_decoder
 from cnn_jax.errors import UserError
 from cnn_jax.experiment import Experiment, differences, flatten, from_json, to_json
-from cnn_jax.files import write_text
+from cnn_jax.files import not_through_a_link, read_short, write_text
 from cnn_jax.lock import Lock
+from cnn_jax.manifest import Damaged, read_manifest
 
 LIMIT = 2**20  # bytes of an experiment.json; a longer one is not read
+NUMBER = "number of the run"  # in the identity of its checkpoints
+_LONGEST = 2**26  # bytes of the starts of a run
 # Settings without which a run is no longer the same one. Others may change between starts; the change is named.
 IDENTITY = ("model", "dataset", "loss", "seed", "embedding_size", "embedding_length", "memory_size", "two_views")
 
@@ -37,9 +43,7 @@ def read_experiment(workdir: Path) -> Experiment | None:
     """
     path = workdir / "experiment.json"
     try:
-        if (size := path.stat().st_size) > LIMIT:
-            raise UserError(f"{path} has {size:,} bytes, more than any experiment. Restore it, or use another --workdir.")
-        return from_json(path.read_text(), str(path))
+        return from_json(read_short(path, LIMIT).decode(), str(path))
     except (FileNotFoundError, NotADirectoryError):
         if os.path.exists(workdir / "checkpoints"):
             raise UserError(
@@ -47,7 +51,8 @@ def read_experiment(workdir: Path) -> Experiment | None:
             ) from None
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}. Use another --workdir.") from None
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be read: {why}. Restore it, or use another --workdir.") from None
 
 
 def experiment_of(workdir: Path) -> Experiment:
@@ -68,6 +73,13 @@ def experiment_of(workdir: Path) -> Experiment:
     return experiment
 
 
+def check_data_folder(workdir: Path, experiment: Experiment) -> None:
+    """Raises UserError if the data are to be in a folder that is not there: one is not made because a file says so."""
+    place = experiment.dataset.kwargs.get("data_dir")
+    if place is not None and not Path(place).expanduser().is_dir():
+        raise UserError(f"The data of {workdir} are to be in {place}, which is no folder. Name theirs with --set dataset.data_dir=FOLDER.")
+
+
 def identity(experiment: Experiment) -> dict[str, Any]:
     """Returns the settings, defaults included, without which a run is no longer the same one, as JSON has them.
 
@@ -76,6 +88,43 @@ def identity(experiment: Experiment) -> dict[str, Any]:
     'lenet5'
     """
     return json.loads(json.dumps({name: value for name, value in flatten(experiment).items() if _decides(name)}))
+
+
+def identity_of_run(workdir: Path, experiment: Experiment, dataset: Dataset | None = None) -> dict[str, Any]:
+    """Returns what a checkpoint must be of to be this run's: the settings of `identity`, the data, and the folder's own number.
+
+    Args:
+      dataset: None leaves the data out: who only evaluates may have others.
+    """
+    found = dict(identity(experiment))
+    if dataset is not None:
+        classes = hashlib.sha256(repr(dataset.class_names).encode()).hexdigest()[:16]
+        found |= {"train examples": dataset.num_train, "test examples": dataset.num_test, "names of classes": classes}
+        found |= {} if dataset.contents is None else {"names of files": dataset.contents}
+    return found | ({} if (number := number_of_run(workdir)) is None else {NUMBER: number})
+
+
+def number_of_run(workdir: Path) -> str | None:
+    """Returns what tells a run from others of the same settings; None where none has begun, or an earlier version began it.
+
+    Where the record of its starts is lost, its last checkpoint knows.
+    """
+    found = [record.get("run") for record in _starts(workdir)]
+    for folder in sorted((workdir / "checkpoints").glob("[0-9]*"), key=lambda path: path.name.zfill(12), reverse=True):
+        with contextlib.suppress(Damaged):
+            identity = read_manifest(folder).get("identity")
+            found.append(identity.get(NUMBER) if isinstance(identity, dict) else None)
+    return next((number for number in found if isinstance(number, str)), None)
+
+
+def _starts(workdir: Path) -> list[dict[str, Any]]:
+    """The records of `environment.jsonl`, without what is no record."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in read_short(workdir / "environment.jsonl", _LONGEST).splitlines():
+            with contextlib.suppress(ValueError, RecursionError):  # the first is UnicodeDecodeError too
+                found.append(json.loads(line))
+    return [record for record in found if isinstance(record, dict)]
 
 
 def _decides(name: str) -> bool:
@@ -115,11 +164,9 @@ def as_computed(experiment: Experiment, workdir: Path) -> Experiment:
     >>> as_computed(mine, Path("no such folder")).precision
     'auto'
     """
-    precision = experiment.precision  # all that versions before the policy have written
-    with contextlib.suppress(OSError, ValueError):  # nothing depends on it but a sentence
-        for line in (workdir / "environment.jsonl").read_text().splitlines():
-            precision = json.loads(line).get("precision", experiment.precision)
-    return dataclasses.replace(experiment, precision=precision)
+    precisions = [record["precision"] for record in _starts(workdir) if record.get("precision") in ("float32", "bfloat16")]
+    # Versions before the policy have written none.
+    return dataclasses.replace(experiment, precision=precisions[-1] if precisions else experiment.precision)
 
 
 def _change_lines(changes: list[tuple[str, Any, Any]]) -> str:
@@ -130,11 +177,14 @@ def _change_line(key: str, old: Any, new: Any) -> str:
     return f"{key}: {old} -> {new}"
 
 
-def create(workdir: Path, experiment: Experiment, lock: Lock, *, start_step: int, parallel: str, num_devices: int, precision: str) -> None:
+def create(
+    workdir: Path, experiment: Experiment, lock: Lock, *, run: str, start_step: int, parallel: str, num_devices: int, precision: str
+) -> None:
     """Makes the folder, takes its lock, writes `experiment.json`, and adds a line on this start to `environment.jsonl`.
 
     Args:
       lock: of this folder.
+      run: of `number_of_run`, or a new one.
       start_step: completed updates at this start.
       parallel: "jit" or "pmap".
       precision: what this start computes in; the experiment's may be "auto".
@@ -145,9 +195,13 @@ def create(workdir: Path, experiment: Experiment, lock: Lock, *, start_step: int
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock.take()
+        for name in os.listdir(workdir):  # what a run that was killed has not renamed
+            if re.fullmatch(r"\.(experiment\.json|\w+\.jsonl)\.\w{8}", name):
+                (workdir / name).unlink()
         write_text(workdir / "experiment.json", to_json(experiment))
         record = environment() | {"start_step": start_step, "parallel": parallel, "num_devices": num_devices, "precision": precision}
-        with open(workdir / "environment.jsonl", "a") as file:
+        record["run"] = run
+        with open(workdir / "environment.jsonl", "a", opener=not_through_a_link) as file:
             file.write(json.dumps(record) + "\n")
     except OSError as error:
         raise UserError(f"The workdir {workdir} cannot be written: {error.strerror}. Choose another with --workdir.") from None

@@ -8,6 +8,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnn_jax import processes
 from cnn_jax.build import build
@@ -142,6 +143,19 @@ def test_more_than_may_be_end_the_run(folder, tmp_path):
     message = r"(?s)\d+ of 88 train examples cannot be used, more than max_bad_fraction=0.01; they are listed in .*bad_examples.jsonl"
     with pytest.raises(UserError, match=message):
         train(experiment_of(folder, max_bad_fraction=0.01), tmp_path / "run", num_devices=1)
+
+
+def test_a_folder_whose_files_have_changed_is_another_runs(tmp_path):
+    images = tmp_path / "images"
+    for i in range(12):
+        path = images / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)).save(path)
+    experiment = experiment_of(images, max_bad_fraction=0.0)
+    train(experiment, tmp_path / "run", num_devices=1)
+    (images / "a" / "0.png").rename(images / "a" / "00.png")
+    with pytest.raises(UserError, match="it is another run's: names of files is"):
+        train(dataclasses.replace(experiment, num_steps=20), tmp_path / "run", num_devices=1)
 
 
 def test_what_several_processes_find_is_added_up(folder, tmp_path, monkeypatch):

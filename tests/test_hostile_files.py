@@ -38,6 +38,10 @@ EXPERIMENTS = {
     "model that is code": (json.dumps(FIELDS | {"model": {"name": "os.system('touch owned')", "kwargs": {}}}), "Unknown model"),
     "options that are no options": (json.dumps(FIELDS | {"model": {"name": "resnet8", "kwargs": {"__init__": 1}}}), "Unknown option"),
     "model without a name": (json.dumps(FIELDS | {"model": {"kwargs": {}}}), "does not describe an experiment"),
+    "a hundred million blocks": (
+        json.dumps(FIELDS | {"model": {"name": "resnet18", "kwargs": {"stage_sizes": [100_000_000, 1, 1]}}}),
+        "100,000,002 blocks; 2,000 are the most",
+    ),
     "colours": (json.dumps(FIELDS | {"\x1b[31m": 1}), "Unknown field"),
 }
 
@@ -71,7 +75,28 @@ def test_an_experiment_of_a_terabyte(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     sparse(tmp_path / "run" / "experiment.json")
     assert launch_here("--mode=evaluate", f"--workdir={tmp_path / 'run'}") == 1
-    assert "has 1,099,511,627,776 bytes, more than any experiment" in capsys.readouterr().err
+    assert "has 1,099,511,627,776 bytes, more than any that is written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "train"])
+def test_experiments_without_an_end(mode, tmp_path, capsys):
+    for i, make in enumerate((os.mkfifo, lambda path: os.symlink("/dev/zero", path))):
+        workdir = tmp_path / str(i)
+        workdir.mkdir()
+        make(workdir / "experiment.json")
+        arguments = ["--mode=evaluate"] if mode == "evaluate" else ["--experiment=digits_resnet", "--tiny"]
+        assert launch_here(*arguments, f"--workdir={workdir}") == 1
+        assert "cannot be read: it is no plain file" in capsys.readouterr().err
+
+
+def test_data_are_not_prepared_where_a_file_says(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "experiment.json"
+    path.write_text(path.read_text().replace('"data_dir": null', f'"data_dir": "{tmp_path}/x/../outside"'))
+    assert "outside" in path.read_text()
+    assert launch_here("--mode=evaluate", f"--workdir={tmp_path / 'run'}") == 1
+    assert "/outside, which is no folder. Name theirs with --set dataset.data_dir=FOLDER" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["run"]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +138,7 @@ def test_records_of_others_are_dropped(run, tmp_path):
     assert all(isinstance(json.loads(line)["step"], int) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
 
 
-@pytest.mark.parametrize("kind", ["bomb", "pickle", "claims", "text"])
+@pytest.mark.parametrize("kind", ["bomb", "pickle", "claims", "scalar", "text"])
 def test_batches_of_an_autopsy(kind, run, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run, tmp_path / "run")
@@ -124,6 +149,8 @@ def test_batches_of_an_autopsy(kind, run, tmp_path, capsys, monkeypatch):
         np.savez_compressed(path, inputs=np.zeros((2000, 64, 64, 3), np.uint8), targets=np.zeros(3))
     elif kind == "pickle":
         np.savez(path, inputs=np.array([print], object), targets=np.zeros(3))
+    elif kind == "scalar":
+        np.savez(path, inputs=np.zeros((3, 8, 8, 3), np.uint8), targets=np.float64(1))
     elif kind == "claims":
         with zipfile.ZipFile(path, "w") as archive:
             header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }"

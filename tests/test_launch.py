@@ -269,11 +269,11 @@ def test_folders_without_permission_are_named(run, capsys, monkeypatch):
     def refuse(path, *_, **__):
         raise PermissionError(13, "Permission denied", str(path))
 
-    for target, name in ((Path, "read_text"), (Path, "mkdir")):
+    for target, name in ((cnn_jax.workdir, "read_short"), (Path, "mkdir")):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, refuse)
-            arguments = ["--mode=evaluate"] if name == "read_text" else [T, "--tiny"]
-            where = run if name == "read_text" else run.parent / "other"
+            arguments = ["--mode=evaluate"] if name == "read_short" else [T, "--tiny"]
+            where = run if name == "read_short" else run.parent / "other"
             assert launch_here(*arguments, f"--workdir={where}") == 1
         assert "ermission denied" in capsys.readouterr().err
 

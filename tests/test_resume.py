@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,24 @@ def test_a_gradient_that_is_not_finite_is_not_saved(tmp_path):
         train(explosive, tmp_path, num_devices=1)
     with Checkpoints(tmp_path / "checkpoints", best_by="accuracy") as checkpoints:
         assert checkpoints.steps() == []
+
+
+def test_another_runs_checkpoint_is_refused_though_all_settings_are_the_same(tmp_path, capsys):
+    for name in ("one", "other"):
+        train(dataclasses.replace(CLASSIFIER, num_steps=13), tmp_path / name, num_devices=1)
+    shutil.copytree(tmp_path / "other" / "checkpoints" / "13", tmp_path / "one" / "checkpoints" / "20")
+    shutil.rmtree(tmp_path / "one" / "checkpoints" / "13")
+    shutil.copytree(tmp_path / "other" / "checkpoints" / "13", tmp_path / "one" / "checkpoints" / "13")
+    with pytest.raises(UserError, match="it is another run's: number of the run is"):
+        train(CLASSIFIER, tmp_path / "one", num_devices=1)
+    # Where the starts are not known any more, the last checkpoint tells whose the folder is; and lost records are told of.
+    capsys.readouterr()
+    for name in ("environment.jsonl", "metrics.jsonl"):
+        (tmp_path / "other" / name).unlink()
+    train(dataclasses.replace(CLASSIFIER, num_steps=15), tmp_path / "other", num_devices=1)
+    out = capsys.readouterr().out
+    assert "continuing after step 13 of 15" in out
+    assert "metrics.jsonl: what was recorded before step 13 is lost" in out
 
 
 def test_evaluation_beside_a_training_tidies_nothing_up(tmp_path):

@@ -16,6 +16,7 @@ class Dataset:
       mean, std: of each channel of images in [0, 1], for normalisation.
       bundled: ships inside an installed library, needs no network.
       open: "train" or "test" -> Source; prepares the data at first use. Images are uint8.
+      contents: tells one content from another, of folders that can change; None where the numbers of examples do.
       decoded: the same without a look at what is cached, for data sets that are decoded image by image; None for those in memory.
     """
 
@@ -30,6 +31,7 @@ class Dataset:
     bundled: bool
     open: Callable[[str], Source]
     decoded: Callable[[str], DecodedSource] | None = None
+    contents: str | None = None
 
     @property
     def num_classes(self) -> int:

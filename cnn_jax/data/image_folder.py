@@ -77,6 +77,7 @@ def image_folder(
         bundled=True,
         open=lambda split: cached(decoded(split)),
         decoded=decoded,
+        contents=hashlib.sha256(repr([[str(p.relative_to(root)) for _, p in splits[split]] for split in splits]).encode()).hexdigest()[:16],
     )
 
 
