@@ -196,6 +196,14 @@ def test_one_that_is_stuck_says_where_and_ends():
     assert 'File "<string>", line 4 in <module>' in result.stderr
 
 
+def test_one_whose_threads_cannot_run_ends_too():
+    """A call that keeps Python's lock, as reading a mapped file does on a disk that is gone."""
+    code = "import ctypes\nfrom cnn_jax.watchdog import Watchdog\nwith Watchdog(1.0):\n    ctypes.PyDLL(None).sleep(1000)\n"
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert 'File "<string>", line 4 in <module>' in result.stderr
+
+
 def test_one_that_goes_on_is_left_alone():
     code = (
         "import time\nfrom cnn_jax.watchdog import Watchdog\nwith Watchdog(0.5) as watchdog:\n"
