@@ -105,11 +105,14 @@ def test_twenty_five_kills_at_random_moments(experiment, repetition, tmp_path):
         time.sleep(0.01)
     compiled = time.monotonic() - began
     finish(process)
-    latest = compiled + 0.8 * (time.monotonic() - began - compiled) / 25  # so that the run is long enough for 25, also on a busy machine
+    latest = compiled + (time.monotonic() - began - compiled) / 25
     moments, last = random.Random(repetition), []
     for _ in range(25):
         process = start(tmp_path / "killed")
-        time.sleep(moments.uniform(0, latest))
+        # However fast it is by now, the run must be long enough for all kills.
+        end, before = time.monotonic() + moments.uniform(0, latest), last_record(tmp_path / "killed")
+        while time.monotonic() < end and last_record(tmp_path / "killed") < before + 1000:
+            time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "the run is too short for so many kills"
         last.append(last_record(tmp_path / "killed"))
