@@ -75,7 +75,7 @@ def experiment_of(workdir: Path) -> Experiment:
 
 def check_data_folder(workdir: Path, experiment: Experiment) -> None:
     """Raises UserError if the data are to be in a folder that is not there: one is not made because a file says so."""
-    place = experiment.dataset.kwargs.get("data_dir")
+    place = None if experiment.dataset.name == "generated" else experiment.dataset.kwargs.get("data_dir")
     if place is not None and not Path(place).expanduser().is_dir():
         raise UserError(f"The data of {workdir} are to be in {place}, which is no folder. Name theirs with --set dataset.data_dir=FOLDER.")
 

@@ -1,5 +1,6 @@
 """Files of a workdir that somebody else has written: a clear error, in bounded time and memory, and nothing is run."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,8 +10,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from cnn_jax.experiment import to_json
+from cnn_jax.errors import UserError
+from cnn_jax.experiment import Spec, to_json
 from cnn_jax.train import train
+from cnn_jax.workdir import check_data_folder
 from tests.runs import CLASSIFIER, launch_here
 
 FIELDS = json.loads(to_json(CLASSIFIER))
@@ -89,14 +92,10 @@ def test_experiments_without_an_end(mode, tmp_path, capsys):
         assert "cannot be read: it is no plain file" in capsys.readouterr().err
 
 
-def test_data_are_not_prepared_where_a_file_says(run, tmp_path, capsys):
-    shutil.copytree(run, tmp_path / "run")
-    path = tmp_path / "run" / "experiment.json"
-    path.write_text(path.read_text().replace('"data_dir": null', f'"data_dir": "{tmp_path}/x/../outside"'))
-    assert "outside" in path.read_text()
-    assert launch_here("--mode=evaluate", f"--workdir={tmp_path / 'run'}") == 1
-    assert "/outside, which is no folder. Name theirs with --set dataset.data_dir=FOLDER" in capsys.readouterr().err
-    assert os.listdir(tmp_path) == ["run"]
+def test_data_are_not_prepared_where_a_file_says(tmp_path):
+    hostile = dataclasses.replace(CLASSIFIER, dataset=Spec("digits", data_dir=f"{tmp_path}/x/../outside"))
+    with pytest.raises(UserError, match=r"/outside, which is no folder. Name theirs with --set dataset.data_dir=FOLDER"):
+        check_data_folder(tmp_path, hostile)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Started, killed and continued again and again: no processes, files or memory are left behind, and the end is the same."""
 
+import contextlib
 import os
 import random
 import signal
@@ -45,6 +46,16 @@ def gone(session: int, seconds: float) -> bool:
     return True
 
 
+def orphans() -> set[str]:
+    """Shared memory that no process has."""
+    names = os.listdir("/dev/shm")
+    mapped = ""
+    for path in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            mapped += path.read_text()
+    return {name for name in names if f"/dev/shm/{name}" not in mapped and Path("/dev/shm", name).exists()}
+
+
 def memory(pid: int) -> int:
     """In kB."""
     try:
@@ -63,7 +74,7 @@ def finish(command: list[str]) -> None:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
 @pytest.mark.parametrize("cycles", [2, pytest.param(300, marks=pytest.mark.slow)])
 def test_many_starts_and_kills(cycles, tmp_path):
-    workdir, moments, sizes, shared = tmp_path / "run", random.Random(cycles), [], set(os.listdir("/dev/shm"))
+    workdir, moments, sizes, shared = tmp_path / "run", random.Random(cycles), [], orphans()
     num_steps, began = cycles * 20, time.monotonic()
     for cycle in range(cycles):
         with open(tmp_path / "output.txt", "w") as output:
@@ -84,7 +95,11 @@ def test_many_starts_and_kills(cycles, tmp_path):
     assert len(os.listdir(workdir / "checkpoints")) <= 3
     names = {"checkpoints", "environment.jsonl", "experiment.json", "lock", "metrics.jsonl", "tensorboard"}
     assert {path.name for path in workdir.iterdir()} == names
-    assert set(os.listdir("/dev/shm")) <= shared, "memory shared with decoding processes is left behind"
+    left, end = orphans() - shared, time.monotonic() + 20
+    while left and time.monotonic() < end:  # other tests' workers hand theirs over just now
+        time.sleep(0.1)
+        left &= orphans()
+    assert not left, "memory shared with decoding processes is left behind"
     later = sorted(sizes[len(sizes) // 2 :])
     assert later[len(later) // 2] < 1.15 * max(sizes[: max(len(sizes) // 4, 1)])
     whole = tmp_path / "whole"
