@@ -1,6 +1,6 @@
 """`--mode=verify_resume`: shows of an experiment that a run which is killed ends bit for bit where it would have ended.
 
-Run as a module it is the process that is killed: python -m cnn_jax.verify_resume EXPERIMENT.json WORKDIR MODE NUM_DEVICES.
+Run as a module it is the process that is killed: python -m cnn_jax.verify_resume EXPERIMENT.json WORKDIR MODE NUM_DEVICES PARENT.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ def verify_resume(experiment: Experiment, *, mode: str = "jit", num_devices: int
     moments, short = random.Random(seed), short_form(experiment)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    with tempfile.TemporaryDirectory(prefix="verify_resume-") as place, contextlib.ExitStack() as ends:
+    with tempfile.TemporaryDirectory(prefix="verify_resume-", ignore_cleanup_errors=True) as place, contextlib.ExitStack() as ends:
         start = partial(_start, ends, Path(place), short, mode, num_devices)
         say(f"{experiment.name}: {NUM_STEPS} updates in one go, then killed and continued (kill -9)")
         began = time.perf_counter()
@@ -143,7 +143,7 @@ def _start(
 ) -> subprocess.Popen:
     path = place / "experiment.json"
     path.write_text(to_json(experiment))
-    command = [sys.executable, "-m", __name__, str(path), str(place / name), mode, str(num_devices or 0)]
+    command = [sys.executable, "-m", __name__, str(path), str(place / name), mode, str(num_devices or 0), str(os.getpid())]
     here = str(Path(__file__).parents[1])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])}
     with open(place / f"{name}.txt", "w") as output:
@@ -170,7 +170,15 @@ def _kill(process: subprocess.Popen, comes: Callable[[], bool], seconds: float) 
     return process.returncode == -signal.SIGKILL
 
 
-def _main(path: str, workdir: str, mode: str, num_devices: str) -> None:
+def _end_with(parent: int) -> None:
+    """For when that is ended in the moment in which it starts this process, or by SIGKILL."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+def _main(path: str, workdir: str, mode: str, num_devices: str, parent: str) -> None:
+    threading.Thread(target=_end_with, args=[int(parent)], daemon=True).start()
     runtime.set_up(int(num_devices) or None)
     train(from_json(Path(path).read_text()), Path(workdir), mode=mode, num_devices=int(num_devices) or None)
 
