@@ -186,7 +186,7 @@ class Checkpoints:
             self._asked += 1
             seconds = time.monotonic() - self._since
             if self._asked > 1 and seconds > _SLOW:
-                self._asked = -(2**60)  # told once
+                self._since = math.inf  # told once
                 problems = [*problems, f"A checkpoint is not written to {self.folder} after {seconds:.0f} s: the disk does not answer."]
         return problems
 

@@ -232,6 +232,6 @@ def _end_all_for(kind: type[BaseException], error: BaseException, trace: Any) ->
 
 
 def _client() -> Any:
-    from jax._src import distributed  # jax has no public barrier but one that is a sum over devices, which gives up after 30 s
+    from jax._src import distributed  # jax has no public store of keys, and no barrier but a sum over devices, which gives up after 30 s
 
     return distributed.global_state.client

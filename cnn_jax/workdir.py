@@ -200,7 +200,7 @@ def create(
                 (workdir / name).unlink()
         write_text(workdir / "experiment.json", to_json(experiment))
         record = environment() | {"start_step": start_step, "parallel": parallel, "num_devices": num_devices, "precision": precision}
-        record["run"] = run
+        record |= {"run": run}
         with open(workdir / "environment.jsonl", "a", opener=not_through_a_link) as file:
             file.write(json.dumps(record) + "\n")
     except OSError as error:

@@ -1,10 +1,8 @@
 """Printing never ends a run: readers that are gone, and disks that are full."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -35,25 +33,3 @@ def test_what_nobody_can_read_is_dropped(reader):
         assert subprocess.run(command, cwd=REPOSITORY, stdout=write, stderr=write, timeout=60, check=False).returncode == 75
     finally:
         os.close(write)
-
-
-def test_a_second_signal_is_obeyed_though_nobody_reads():
-    code = """
-import ctypes
-from cnn_jax.stopping import Stop
-with Stop() as stop:
-    print("ready", flush=True)
-    libc = ctypes.CDLL(None)
-    for _ in range(3):
-        libc.sleep(1000)
-"""
-    read, write = os.pipe()
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=write, text=True)
-    os.close(write)
-    assert process.stdout.readline() == "ready\n"
-    os.close(read)
-    for _ in range(2):
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
-    assert process.wait(20) == 128 + signal.SIGTERM
-    process.stdout.close()

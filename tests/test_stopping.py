@@ -129,9 +129,7 @@ def test_ctrl_c_before_there_is_anything_to_save(tmp_path):
     assert "Fatal" not in err
 
 
-def test_the_second_signal_is_not_discussed(tmp_path):
-    """It ends a process whose main thread does not come back from C: here it waits for a lock that nobody gives back."""
-    code = """
+_SLEEPS = """
 import ctypes
 from cnn_jax.stopping import Stop
 with Stop() as stop:
@@ -140,7 +138,11 @@ with Stop() as stop:
     for _ in range(3):
         libc.sleep(1000)
 """
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_the_second_signal_is_not_discussed():
+    """It ends a process whose main thread does not come back from C: here it waits for a lock that nobody gives back."""
+    process = subprocess.Popen([sys.executable, "-c", _SLEEPS], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     assert "once more to leave at once" in process.stderr.readline() + process.stderr.readline()
@@ -148,6 +150,18 @@ with Stop() as stop:
     _, err = process.communicate(timeout=20)
     assert process.returncode == 128 + signal.SIGINT
     assert "left at once; the same command continues from what was saved" in err
+
+
+def test_the_second_signal_is_obeyed_though_nobody_reads_what_is_said():
+    read, write = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", _SLEEPS], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=write, text=True)
+    os.close(write)
+    assert process.stdout.readline() == "ready\n"
+    os.close(read)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGINT)  # whichever of the two came second
 
 
 def test_time_is_up_by_a_clock_that_nobody_sets():
