@@ -168,6 +168,13 @@ def _reduce_window(eqn, seen, shape) -> Field:
     return Field(tuple(axes), seen[0].fixed)
 
 
+def _windowed(eqn, seen, shape) -> Field:
+    geometry = eqn.params["geometry"]
+    rows = zip(seen[0].axes[1:-1], geometry.window, geometry.stride, geometry.pads, geometry.dilation, strict=True)
+    axes = [along and _window(along, k, s, before, d, 1) for along, k, s, (before, _), d in rows]
+    return Field((seen[0].axes[0], *axes, seen[0].axes[-1]), seen[0].fixed)
+
+
 def _reduction(eqn, seen, shape) -> Field:
     gone = set(eqn.params.get("axes", eqn.params.get("dimensions")))  # the name of a squeeze
     axes = tuple(a for i, a in enumerate(seen[0].axes) if i not in gone)
@@ -263,6 +270,7 @@ def _reverse(eqn, seen, shape) -> Field:
 # What an operation's output sees, by the name of its primitive: (what its inputs see, its parameters) -> what it sees.
 RULES: dict[str, Callable[..., Field]] = {
     "correlation": _correlation,  # ours
+    **dict.fromkeys(("window_maximum", "window_sum"), _windowed),  # ours, where the extension is loaded
     "conv_general_dilated": _conv,  # jax's, which networks from elsewhere use
     "dot_general": _dot,
     "broadcast_in_dim": _broadcast,

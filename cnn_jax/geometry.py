@@ -73,7 +73,8 @@ def _pool_axes(records: Sequence[Record]) -> list[Axis]:
     before, after = (tuple(a for a in field.axes if a) for field in (source, last.field))
     if len(before) != len(sizes) or len(before) != len(after):
         return []
-    dilations = [r.params["window_dilation"][1:-1] for r in records if "window_dilation" in r.params]
+    dilations = [r.params["window_dilation"][1:-1] for r in records if "window_dilation" in r.params]  # XLA's
+    dilations += [r.params["geometry"].dilation for r in records if "geometry" in r.params]  # ours
     border, axes = _border_of(records), []
     for a, b, n, m, *dilation in zip(after, before, sizes, last.shape[1:-1], (1,) * len(sizes), *dilations, strict=True):
         d, stride, span = max(dilation), int(a.jump / b.jump), int((a.high - a.low - b.high + b.low) / abs(b.jump)) + 1

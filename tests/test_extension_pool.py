@@ -1,7 +1,9 @@
-"""Max pooling by the optional kernels, against what XLA computes without them: values, gradients, derivatives of these."""
+"""Max pooling by the optional kernels against what XLA computes: values, gradients, derivatives; and windows as inspection sees them."""
 
 import functools
+from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from cnn_jax.inspection import anatomy
+from cnn_jax.layers import Conv, Head
 from cnn_jax.ops import extension, window_maximum
 from cnn_jax.ops.max_pool import max_pool
 from cnn_jax.ops.native_conv import Geometry
+from cnn_jax.ops.pool import average_pool
 from cnn_jax.ops.windows import sliding_windows
 from tests.walked_windows import geometries, windows
 
@@ -101,6 +106,7 @@ def stepped(x):
 
 
 DERIVATIVES = {
+    "the maximum alone": lambda x: losses(x[0]),
     "vmap": jax.vmap(jax.grad(losses)),
     "vmap of another axis": jax.vmap(jax.grad(losses), 3, 2),
     "gradient of a gradient": jax.vmap(jax.grad(lambda x: (jax.grad(losses)(x) ** 2).sum())),
@@ -125,6 +131,12 @@ def test_derivatives_equal_those_without(name, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
 
 
+def test_forwards_it_is_the_slope_along_a_direction():
+    x, direction = np.random.default_rng(0).normal(size=(2, 2, 7, 5, 6)).astype(np.float32)
+    _, slope = jax.jvp(losses, (x,), (direction,))
+    np.testing.assert_allclose(slope, jnp.vdot(jax.grad(losses)(x), direction), rtol=1e-5)
+
+
 def test_programs_split_over_devices_and_other_types_are_computed_without():
     x = np.random.default_rng(0).normal(size=(4, 7, 6, 5)).astype(np.float32)
     gradient = jax.jit(jax.value_and_grad(losses))
@@ -142,10 +154,25 @@ def test_a_device_of_several_that_computes_its_share_alone_uses_them():
     np.testing.assert_array_equal(jax.pmap(jax.grad(losses))(x), jnp.stack([jax.grad(losses)(part) for part in x]))
 
 
-def test_without_a_gradient_it_is_xlas_maximum():
-    x = np.zeros((2, 6, 6, 8), np.float32)
-    assert "cnn_jax_" not in jax.jit(functools.partial(max_pool, window=2)).lower(x).as_text()
-    assert "reduce_window_max" in str(jax.make_jaxpr(functools.partial(max_pool, window=2))(x))
+class Pooled(nn.Module):
+    pool: Callable
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = self.pool(Conv(3, (3, 3), stride=2, name="conv")(x))
+        return Head(4, name="head")(Conv(3, (2, 2), name="after")(x).mean((1, 2)))
+
+
+STRIDED = {"window": 3, "stride": 2, "padding": 1}
+OPTIONS = [{"window": 2}, STRIDED, {"window": 3, "stride": 1, "ceil_mode": True}, {"window": 7, "padding": 3}]
+POOLS = [functools.partial(pool, **options) for pool in (max_pool, average_pool) for options in OPTIONS]
+
+
+@pytest.mark.parametrize("pool", [*POOLS, functools.partial(max_pool, window=2, dilation=2)])
+def test_inspection_sees_the_same_windows(pool, monkeypatch):
+    ours = anatomy(Pooled(pool), (21, 22, 3))
+    monkeypatch.setattr(extension, "takes", lambda *arrays: False)
+    assert ours == anatomy(Pooled(pool), (21, 22, 3))
 
 
 def test_two_channels_are_left_to_xla():

@@ -1,6 +1,6 @@
 """Kernels of our own for a CPU that neither XLA nor its oneDNN has: built on request (`make extension`), and never needed.
 
-`cpu_conv` and `max_pool` call them where they are loaded. Their source is in `cpp/`.
+`cpu_conv`, `window_maximum` and `window_sum` call them where they are loaded. Their source is in `cpp/`.
 """
 
 import ctypes
@@ -26,6 +26,7 @@ NAMES = (
     "depthwise_kernel_gradient",
     "max_pool",
     "max_pool_gradient",
+    "sum_pool",
 )
 
 _loaded: list[ctypes.CDLL] = []
@@ -164,7 +165,18 @@ def max_pool_gradient(
     return _call("max_pool_gradient", inputs.shape, geometry, inputs, cotangent)
 
 
-def _call(name: str, shape: tuple[int, ...], geometry: Geometry, *arrays: Array, **options: bool) -> Array:
+def sum_pool(inputs: Float[Array, "b *space c"], geometry: Geometry, divisor: float = 1.0) -> Float[Array, "b *positions c"]:
+    """Returns the sum of each window over a number. Padding counts as zeros.
+
+    >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,))
+    >>> if takes(jnp.ones(1)):  # only where it was built
+    ...     y = sum_pool(jnp.arange(3.0).reshape(1, 3, 1), geometry)
+    """
+    shape = (len(inputs), *geometry.positions, inputs.shape[-1])
+    return _call("sum_pool", shape, geometry, inputs, divisor=np.float32(divisor))
+
+
+def _call(name: str, shape: tuple[int, ...], geometry: Geometry, *arrays: Array, **options: bool | np.float32) -> Array:
     numbers = {
         "window": geometry.window,
         "stride": geometry.stride,

@@ -13,7 +13,7 @@ from cnn_jax.ops.apart import apart
 from cnn_jax.ops.chosen_tap import better, choose, count_type, lowest, piece, spread_choice
 from cnn_jax.ops.native_conv import Geometry
 from cnn_jax.ops.padding import Padding, PerAxis
-from cnn_jax.ops.window_maximum import window_maximum, window_maximum_gradient
+from cnn_jax.ops.window_maximum import window_maximum
 from cnn_jax.ops.windows import Walk, in_whole_strides, padded, sliding_windows, spread_at, tap_at
 
 _MANY = 3  # channels, from which on the extension is faster than XLA, most of whose vectors are then empty
@@ -56,7 +56,7 @@ def max_pool(
     if windows.walk.few and extension.takes(inputs) and inputs.shape[-1] >= _MANY:
         window, stride, dilation = windows.walk
         geometry = Geometry(inputs.shape[1:-1], window, stride, tuple(windows.pads), (1,) * len(window), dilation)
-        return _maximum_by_operations(jnp.asarray(inputs), geometry)
+        return window_maximum(jnp.asarray(inputs), geometry)
     pads = in_whole_strides(windows.pads, inputs.shape[1:-1], windows.walk) if windows.walk.few else windows.pads
     inputs = padded(inputs, pads, lowest(inputs.dtype))
     if windows.walk.few:
@@ -92,10 +92,6 @@ _first_of_all.defvjp(lambda inputs, axis: (_first_of_all(inputs, axis), inputs),
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _maximum(inputs: jax.Array, walk: Walk, looped: bool) -> jax.Array:
     """The maximum of each window; `looped` chooses how its gradient is computed, for walks along one axis only."""
-    return _reduced(inputs, walk)
-
-
-def _reduced(inputs: jax.Array, walk: Walk) -> jax.Array:
     window, stride, dilation = ((1, *field, 1) for field in walk)
     start = np.array(lowest(inputs.dtype), inputs.dtype)
     return lax.reduce_window(inputs, start, lax.max, window, stride, "VALID", window_dilation=dilation)
@@ -114,19 +110,6 @@ def _maximum_backward(walk: Walk, looped: bool, residuals, cotangent: jax.Array)
 
 
 _maximum.defvjp(_maximum_forward, _maximum_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _maximum_by_operations(inputs: jax.Array, geometry: Geometry) -> jax.Array:
-    """The same of inputs that are not padded yet; what is kept for the gradient are these alone."""
-    walk = Walk(geometry.window, geometry.stride, geometry.dilation)
-    return _reduced(padded(inputs, in_whole_strides(geometry.pads, geometry.space, walk), lowest(inputs.dtype)), walk)
-
-
-_maximum_by_operations.defvjp(
-    lambda inputs, geometry: (window_maximum(inputs, geometry), inputs),
-    lambda geometry, inputs, cotangent: (window_maximum_gradient(inputs, cotangent, geometry),),
-)
 
 
 # The maximum along one axis, in a loop: windows may be large, and XLA must not weave the work for two axes into one, in which what

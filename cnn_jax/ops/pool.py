@@ -16,7 +16,8 @@ from cnn_jax.ops.max_pool import first_maximum, max_pool
 from cnn_jax.ops.padding import Padding, PerAxis
 from cnn_jax.ops.precision import as_floats, result_type, widened
 from cnn_jax.ops.stochastic_pool import probability_weighted_pool, stochastic_pool
-from cnn_jax.ops.windows import Walk, padded, sliding_windows, spatial_sizes, taps
+from cnn_jax.ops.window_sum import window_sum
+from cnn_jax.ops.windows import padded, sliding_windows, spatial_sizes, taps
 
 __all__ = [
     "adaptive_average_pool",
@@ -66,15 +67,16 @@ def average_pool(
     check_flag("count_include_pad", count_include_pad)
     windows = sliding_windows(inputs, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
     space, walk = inputs.shape[1:-1], windows.walk
-    wide = padded(widened(inputs), windows.pads, 0.0)
-    total = _sums(wide, walk)
     count = np.ones(())
-    for n, (before, after), k, s, places in zip(space, windows.asked, walk.window, walk.stride, total.shape[1:-1], strict=True):
-        start = np.arange(places) * s - before
+    places = walk.places([n + sum(pads) for n, pads in zip(space, windows.pads, strict=True)])
+    for n, (before, after), k, s, num in zip(space, windows.asked, walk.window, walk.stride, places, strict=True):
+        start = np.arange(num) * s - before
         first, last = (-before, n + after) if count_include_pad else (0, n)
         count = count[..., None] * (np.minimum(start + k, last) - np.maximum(start, first))
-    divisor = count.flat[0] if (count == count.flat[0]).all() else jnp.asarray(count[None, ..., None], wide.dtype)
-    return (total / divisor).astype(result_type(inputs))
+    inputs, dtype = widened(inputs), result_type(inputs)
+    if (count == count.flat[0]).all():
+        return window_sum(inputs, windows, count.flat[0]).astype(dtype)
+    return (window_sum(inputs, windows) / jnp.asarray(count[None, ..., None], inputs.dtype)).astype(dtype)
 
 
 @jax.named_scope("lp_pool")
@@ -107,16 +109,16 @@ def lp_pool(
     """
     check_number("p", p, lambda v: 0 < v < math.inf, "positive and finite; for p = ∞ take max_pool(jnp.abs(inputs), …)")
     windows = sliding_windows(inputs, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
-    sizes = padded(jnp.abs(widened(inputs)), windows.pads, 0.0)
+    sizes = jnp.abs(widened(inputs))
     # A norm does not depend on the scale it is computed in, so no gradient need flow through that: the largest value of the window, or,
     # for windows of many values, of the channel.
     if windows.walk.few:
-        largest = functools.reduce(jnp.maximum, taps(sizes, windows.walk))
-        scale = _positive(lax.stop_gradient(largest))
-        total = sum(_power(size / scale, p) for size in taps(sizes, windows.walk))
+        seen = taps(padded(sizes, windows.pads, 0.0), windows.walk)
+        scale = _positive(lax.stop_gradient(functools.reduce(jnp.maximum, seen)))
+        total = sum(_power(size / scale, p) for size in seen)
     else:
         scale = _positive(lax.stop_gradient(sizes.max(tuple(range(1, sizes.ndim - 1)), keepdims=True)))
-        total = _sums(_power(sizes / scale, p), windows.walk)
+        total = window_sum(_power(sizes / scale, p), windows)
     return (scale * _power(total, 1 / p)).astype(result_type(inputs))
 
 
@@ -189,15 +191,6 @@ def global_average_max_pool(inputs: Float[Array, "b *space c"]) -> Float[Array, 
     spatial_sizes(inputs)
     wide = widened(inputs)
     return ((global_average_pool(wide) + global_max_pool(wide)) / 2).astype(result_type(inputs))
-
-
-def _sums(inputs: jax.Array, walk: Walk) -> jax.Array:
-    b, *space, c = inputs.shape
-    if walk.window == tuple(space):  # a plain sum, which is twice as fast
-        return inputs.reshape(b, -1, c).sum(1).reshape(b, *(1,) * len(space), c)
-    if walk.few:
-        return sum(taps(inputs, walk))
-    return lax.reduce_window(inputs, np.zeros((), inputs.dtype), lax.add, (1, *walk.window, 1), (1, *walk.stride, 1), "VALID")
 
 
 def _positive(scale: jax.Array) -> jax.Array:

@@ -1,34 +1,30 @@
-"""The maximum of each window in training as operations of jax, for where the extension is loaded.
+"""The maximum of each window and its gradient as operations of jax, for where the extension is loaded.
 
 The maximum keeps no choice: its gradient finds the chosen taps anew, from the inputs. The gradient is linear in its cotangent, as is its
-transpose, which picks what the chosen taps see, so derivatives of any order are made of these three. As correlation's, they are computed as
-suits the device when a program is lowered: by the extension where a CPU runs the program whole, by XLA elsewhere.
+transpose, which picks what the chosen taps see, so derivatives of any order are made of these three.
 """
 
 from collections.abc import Callable
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir, xla
+from jax.interpreters import ad
 from jaxtyping import Array, Float
 
 from cnn_jax.ops import extension
-from cnn_jax.ops.apart import apart, runs_whole
+from cnn_jax.ops.apart import apart
 from cnn_jax.ops.chosen_tap import choose, lowest, pick_choice, spread_choice
 from cnn_jax.ops.native_conv import Geometry
+from cnn_jax.ops.window_operation import window_operation
 from cnn_jax.ops.windows import Walk, in_whole_strides, padded
-
-_maximum = Primitive("window_maximum")
-_gradient = Primitive("window_maximum_gradient")
-_picked = Primitive("window_maximum_picked")
 
 
 def window_maximum(inputs: Float[Array, "b *space c"], geometry: Geometry) -> Float[Array, "b *positions c"]:
     """Returns the maximum of each window. Padding never wins; NaN is handed on.
 
+    >>> import jax.numpy as jnp
     >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,))
     >>> window_maximum(jnp.arange(3.0).reshape(1, 3, 1), geometry).ravel().tolist()
     [1.0, 2.0]
@@ -41,6 +37,7 @@ def window_maximum_gradient(
 ) -> Float[Array, "b *space c"]:
     """Returns the cotangent spread to the first tap of each window that sees its maximum.
 
+    >>> import jax.numpy as jnp
     >>> geometry = Geometry((3,), (2,), (1,), ((0, 0),), (1,), (1,))
     >>> window_maximum_gradient(jnp.ones((1, 3, 1)), jnp.ones((1, 2, 1)), geometry).ravel().tolist()
     [1.0, 1.0, 0.0]
@@ -79,38 +76,14 @@ def _apart(inputs: Array, walk: Walk):
     return apart(lambda inputs: choose(inputs, walk))(inputs)
 
 
-def _define(primitive: Primitive, by_xla: Callable, of_positions: bool, by_extension: Callable | None = None) -> None:
-    def on_cpu(context, *arrays, geometry: Geometry):
-        def computed(*arrays):
-            if by_extension and runs_whole(context) and extension.takes(*arrays):
-                return by_extension(*arrays, geometry)
-            return by_xla(*arrays, geometry=geometry, choosing=_apart)
-
-        return mlir.lower_fun(computed, multiple_results=False)(context, *arrays)
-
-    def shaped(inputs, *_, geometry: Geometry):
-        return inputs.update(shape=(inputs.shape[0], *(geometry.positions if of_positions else geometry.space), inputs.shape[-1]))
-
-    primitive.def_impl(partial(xla.apply_primitive, primitive))
-    primitive.def_abstract_eval(shaped)
-    mlir.register_lowering(primitive, mlir.lower_fun(partial(by_xla, choosing=choose), multiple_results=False))
-    mlir.register_lowering(primitive, on_cpu, platform="cpu")
-    batching.primitive_batchers[primitive] = partial(_vmapped, primitive)
+def _operation(name: str, by_xla: Callable, of_positions: bool, by_extension: Callable | None = None) -> Primitive:
+    anywhere, on_cpu = (partial(by_xla, choosing=choosing) for choosing in (choose, _apart))
+    return window_operation(name, anywhere, of_positions=of_positions, on_cpu_by_xla=on_cpu, by_extension=by_extension)
 
 
-def _vmapped(primitive: Primitive, arrays, axes, *, geometry: Geometry):
-    """Cases are further examples."""
-    size = next(a.shape[axis] for a, axis in zip(arrays, axes, strict=True) if axis is not None)
-    cases = [
-        jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(arrays, axes, strict=True)
-    ]
-    y = primitive.bind(*(a.reshape(size * a.shape[1], *a.shape[2:]) for a in cases), geometry=geometry)
-    return y.reshape(size, cases[0].shape[1], *y.shape[1:]), 0
-
-
-_define(_maximum, _maximum_by_xla, True, extension.max_pool)
-_define(_gradient, _gradient_by_xla, False, extension.max_pool_gradient)
-_define(_picked, _picked_by_xla, True)
+_maximum = _operation("window_maximum", _maximum_by_xla, True, extension.max_pool)
+_gradient = _operation("window_maximum_gradient", _gradient_by_xla, False, extension.max_pool_gradient)
+_picked = _operation("window_maximum_picked", _picked_by_xla, True)
 
 
 def _bind_to(primitive: Primitive, values: jax.Array, inputs: jax.Array, *_, geometry: Geometry) -> jax.Array:

@@ -1,12 +1,12 @@
-// What XLA calls: correlation, max pooling and their gradients on a CPU, in float32, channels last.
+// What XLA calls: correlation, pooling and their gradients on a CPU, in float32, channels last.
 
 #include "depthwise.h"
 #include "grouped_correlation.h"
 #include "grouped_gradient.h"
 #include "kernel_gradient.h"
-#include "max_pool.h"
 #include "phases.h"
 #include "plane_gradient.h"
+#include "pool.h"
 #include "winograd_gradient.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -74,14 +74,21 @@ ffi::Error depthwise_kernel_gradient(ffi::ThreadPool pool, Floats x, Floats y, R
 ffi::Error max_pool(ffi::ThreadPool pool, Floats x, Result y, Numbers window, Numbers stride, Numbers before, Numbers dilation,
                     Numbers apart, int64_t groups) {
   const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart, groups);
-  by_lanes(g.c_in, [&](auto lanes) { MaxPool<lanes()>(g).maximum(x.typed_data(), y->typed_data(), pool); });
+  by_lanes(g.c_in, [&](auto lanes) { Pool<lanes()>(g).maximum(x.typed_data(), y->typed_data(), pool); });
   return ffi::Error::Success();
 }
 
 ffi::Error max_pool_gradient(ffi::ThreadPool pool, Floats x, Floats y, Result out, Numbers window, Numbers stride, Numbers before,
                              Numbers dilation, Numbers apart, int64_t groups) {
   const Geometry g = geometry(x.dimensions(), y.dimensions(), window, stride, before, dilation, apart, groups);
-  by_lanes(g.c_in, [&](auto lanes) { MaxPool<lanes()>(g).gradient(x.typed_data(), y.typed_data(), out->typed_data(), pool); });
+  by_lanes(g.c_in, [&](auto lanes) { Pool<lanes()>(g).gradient(x.typed_data(), y.typed_data(), out->typed_data(), pool); });
+  return ffi::Error::Success();
+}
+
+ffi::Error sum_pool(ffi::ThreadPool pool, Floats x, Result y, Numbers window, Numbers stride, Numbers before, Numbers dilation,
+                    Numbers apart, int64_t groups, float divisor) {
+  const Geometry g = geometry(x.dimensions(), y->dimensions(), window, stride, before, dilation, apart, groups);
+  by_lanes(g.c_in, [&](auto lanes) { Pool<lanes()>(g).sum(x.typed_data(), divisor, y->typed_data(), pool); });
   return ffi::Error::Success();
 }
 
@@ -108,3 +115,4 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_correlation, depthwise_correlati
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_depthwise_kernel_gradient, depthwise_kernel_gradient, of_two());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_max_pool, max_pool, of_one());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_max_pool_gradient, max_pool_gradient, of_two());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cnn_jax_sum_pool, sum_pool, of_one().Attr<float>("divisor"));

@@ -1,5 +1,5 @@
-// What one position of max pooling computes: the maximum of its window, and the first tap that sees it. All choosing is done by vectors,
-// whose comparisons become blends: of single values they become jumps, which random inputs make the processor guess wrong.
+// What one position of pooling computes: the sum or the maximum of its window, and the first tap that sees the maximum. All choosing is
+// done by vectors, whose comparisons become blends: of single values they become jumps, which random inputs make the processor guess wrong.
 #pragma once
 
 #include <limits>
@@ -68,6 +68,18 @@ inline void by_number(const Looks& looks, const Work& work) {
   if (n == 4) return work(Taps<4>{looks.data(), n});
   if (n == 9) return work(Taps<9>{looks.data(), n});
   work(Taps<0>{looks.data(), n});
+}
+
+template <int L, int V, typename Taps>
+inline void sum(const Taps& taps, const float* x, float divisor, typename Lanes<L>::Floats (&sums)[V]) {
+  UNROLL
+  for (int v = 0; v < V; ++v) sums[v] = typename Lanes<L>::Floats{};
+  taps.each([&](const Look& look) {
+    UNROLL
+    for (int v = 0; v < V; ++v) sums[v] += Lanes<L>::load(x + look.input + v * L);
+  });
+  UNROLL
+  for (int v = 0; v < V; ++v) sums[v] /= divisor;
 }
 
 template <int L, int V, typename Taps>

@@ -1,8 +1,8 @@
-// Max pooling, and its gradient, which goes to the first tap of each window that sees the maximum. Which tap that is is not kept but found
-// anew: it would be bytes, which would have to be written, read and widened, and the inputs are at hand.
+// The maximum and the sum of each window, and the maximum's gradient, which goes to the first tap of each window that sees it. Which tap
+// that is is not kept but found anew: it would be bytes, which would have to be written, read and widened, and the inputs are at hand.
 #pragma once
 
-#include "chosen_tap.h"
+#include "pool_windows.h"
 #include "walk.h"
 
 namespace cnn_jax {
@@ -17,9 +17,9 @@ void by_lanes(int64_t channels, const Work& work) {
 }
 
 template <int L>
-class MaxPool {
+class Pool {
  public:
-  explicit MaxPool(const Geometry& g)
+  explicit Pool(const Geometry& g)
       : g_(g),
         few_(g.c_in < L),
         pitch_(few_ ? L : g.c_in),
@@ -37,26 +37,11 @@ class MaxPool {
   }
 
   void maximum(const float* inputs, float* out, xla::ffi::ThreadPool& pool) const {
-    share(pool, g_.n, [&](int i) {
-      thread_local Scratch room;
-      const float* x = readable(inputs, i, pixels(g_.in), room);
-      float* const y = out + i * pixels(g_.out) * g_.c_in;
-      float* const end = y + pixels(g_.out) * g_.c_in;
-      each_run([&](int64_t z, int64_t row, const Run& run, const Looks& looks) {
-        const float* from = x + first_seen(z, row) * g_.c_in;
-        float* const to = y + (z * g_.out[1] + row) * g_.out[2] * g_.c_in;
-        pool_windows::by_number(looks, [&](auto taps) {
-          for (int64_t o = run.first; o < run.last; ++o)
-            pool_windows::by_vectors<L>(g_.c_in, [&](auto v, int64_t c, int64_t) {
-              typename Lanes::Floats best[v()];
-              pool_windows::maximum<L, v()>(taps, from + o * g_.stride[2] * g_.c_in + c, best);
-              float* at = to + o * g_.c_in + c;
-              UNROLL
-              for (int k = 0; k < v(); ++k) Lanes::store(at + k * L, best[k], few_ ? end - at : L);  // the next one overwrites the rest
-            });
-        });
-      });
-    });
+    reduce(inputs, out, pool, [](auto taps, const float* x, auto& best) { pool_windows::maximum<L>(taps, x, best); });
+  }
+
+  void sum(const float* inputs, float divisor, float* out, xla::ffi::ThreadPool& pool) const {
+    reduce(inputs, out, pool, [divisor](auto taps, const float* x, auto& sums) { pool_windows::sum<L>(taps, x, divisor, sums); });
   }
 
   void gradient(const float* inputs, const float* cotangent, float* out, xla::ffi::ThreadPool& pool) const {
@@ -83,6 +68,31 @@ class MaxPool {
       found.back().last = o + 1;
     }
     return found;
+  }
+
+  // Writes reduced(taps, x, vectors), of what a position's taps see, for each position.
+  template <typename Reduced>
+  void reduce(const float* inputs, float* out, xla::ffi::ThreadPool& pool, const Reduced& reduced) const {
+    share(pool, g_.n, [&](int i) {
+      thread_local Scratch room;
+      const float* x = readable(inputs, i, pixels(g_.in), room);
+      float* const y = out + i * pixels(g_.out) * g_.c_in;
+      float* const end = y + pixels(g_.out) * g_.c_in;
+      each_run([&](int64_t z, int64_t row, const Run& run, const Looks& looks) {
+        const float* from = x + first_seen(z, row) * g_.c_in;
+        float* const to = y + (z * g_.out[1] + row) * g_.out[2] * g_.c_in;
+        pool_windows::by_number(looks, [&](auto taps) {
+          for (int64_t o = run.first; o < run.last; ++o)
+            pool_windows::by_vectors<L>(g_.c_in, [&](auto v, int64_t c, int64_t) {
+              typename Lanes::Floats values[v()];
+              reduced(taps, from + o * g_.stride[2] * g_.c_in + c, values);
+              float* at = to + o * g_.c_in + c;
+              UNROLL
+              for (int k = 0; k < v(); ++k) Lanes::store(at + k * L, values[k], few_ ? end - at : L);  // the next one overwrites the rest
+            });
+        });
+      });
+    });
   }
 
   int64_t pixel(int64_t z, int64_t y, int64_t x) const { return (z * g_.in[1] + y) * g_.in[2] + x; }
