@@ -50,7 +50,11 @@ def in_a_loop(case: Conv):
     def body(_, given):
         # One value of the next one's arguments comes from this one: nothing can be moved out of the loop.
         (y,) = jax.tree.leaves(program(*given))
-        return tuple(a.at[(0,) * a.ndim].set(y.ravel()[0]) if i == changed else a for i, a in enumerate(given))
+        # (By `.at[…].set`, which also looks at what stands there, the whole array would be copied.)
+        return tuple(
+            lax.dynamic_update_slice(a, y.reshape(-1)[:1].reshape((1,) * a.ndim), (0,) * a.ndim) if i == changed else a
+            for i, a in enumerate(given)
+        )
 
     compiled = jax.jit(lambda *given: lax.fori_loop(0, TIMES, body, given)[changed], donate_argnums=changed)
     held = list(given)
@@ -65,10 +69,7 @@ def in_a_loop(case: Conv):
 def main(words: list[str]) -> int:
     """Runs all rows, or those whose names hold a word; returns the exit status."""
     need_extension()
-    note = (
-        "A row's times are of eight; the ratio is that of our loop to our calls. For the kernel's gradient the loop copies the cotangent "
-        "each time, as one value of it changes, which shows where there is little to compute."
-    )
+    note = "A row's times are of eight; the ratio is that of our loop to our calls."
     compare("scan", chosen(CASES, words), SIDES, best=("one by one",), note=note, save=not words)
     return 0
 
