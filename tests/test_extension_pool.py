@@ -149,6 +149,16 @@ def test_programs_split_over_devices_and_other_types_are_computed_without():
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
+@pytest.mark.parametrize("pool", [max_pool, average_pool])
+def test_an_accelerator_has_xlas_own(pool):
+    x = jax.ShapeDtypeStruct((2, 40, 7, 5), jnp.float32)
+    alone = jax.jit(functools.partial(pool, window=(40, 2), stride=1) if pool is average_pool else functools.partial(pool, window=3))
+    for function in (alone, jax.jit(jax.grad(lambda x: pool(x, 2).sum()))):
+        text = function.trace(x).lower(lowering_platforms=("tpu",)).as_text()
+        assert "cnn_jax_" not in text
+        assert function is not alone or "stablehlo.reduce_window" in text
+
+
 def test_a_device_of_several_that_computes_its_share_alone_uses_them():
     x = np.random.default_rng(0).normal(size=(4, 2, 7, 6, 5)).astype(np.float32)
     np.testing.assert_array_equal(jax.pmap(jax.grad(losses))(x), jnp.stack([jax.grad(losses)(part) for part in x]))

@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Shaped
 
@@ -13,7 +12,7 @@ from cnn_jax.ops.apart import apart
 from cnn_jax.ops.chosen_tap import better, choose, count_type, lowest, piece, spread_choice
 from cnn_jax.ops.native_conv import Geometry
 from cnn_jax.ops.padding import Padding, PerAxis
-from cnn_jax.ops.window_maximum import window_maximum
+from cnn_jax.ops.window_maximum import largest, window_maximum
 from cnn_jax.ops.windows import Walk, in_whole_strides, padded, sliding_windows, spread_at, tap_at
 
 _MANY = 3  # channels, from which on the extension is faster than XLA, most of whose vectors are then empty
@@ -92,9 +91,7 @@ _first_of_all.defvjp(lambda inputs, axis: (_first_of_all(inputs, axis), inputs),
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def _maximum(inputs: jax.Array, walk: Walk, looped: bool) -> jax.Array:
     """The maximum of each window; `looped` chooses how its gradient is computed, for walks along one axis only."""
-    window, stride, dilation = ((1, *field, 1) for field in walk)
-    start = np.array(lowest(inputs.dtype), inputs.dtype)
-    return lax.reduce_window(inputs, start, lax.max, window, stride, "VALID", window_dilation=dilation)
+    return largest(inputs, walk)
 
 
 def _maximum_forward(inputs: jax.Array, walk: Walk, looped: bool):

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from functools import partial
 
 import jax
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from cnn_jax.ops import extension
 from cnn_jax.ops.apart import apart
@@ -53,7 +54,23 @@ def _widened(inputs: Array, geometry: Geometry, value: float) -> Array:
     return padded(inputs, in_whole_strides(geometry.pads, geometry.space, _walk(geometry)), value)
 
 
-# By XLA; `choosing` is `choose`, or that apart.
+# By XLA; `choosing` is `choose`, or that apart. An accelerator's maximum is XLA's own.
+
+
+def largest(inputs: Shaped[Array, "b *space c"], walk: Walk) -> Shaped[Array, "b *places c"]:
+    """Returns the maximum of each window of inputs that are padded already, as XLA has it.
+
+    >>> import jax.numpy as jnp
+    >>> largest(jnp.arange(3.0).reshape(1, 3, 1), Walk((2,), (1,), (1,))).ravel().tolist()
+    [1.0, 2.0]
+    """
+    window, stride, dilation = ((1, *field, 1) for field in walk)
+    start = np.array(lowest(inputs.dtype), inputs.dtype)
+    return lax.reduce_window(inputs, start, lax.max, window, stride, "VALID", window_dilation=dilation)
+
+
+def _natively(inputs, *, geometry: Geometry):
+    return largest(padded(inputs, geometry.pads, lowest(inputs.dtype)), _walk(geometry))
 
 
 def _maximum_by_xla(inputs, *, geometry: Geometry, choosing):
@@ -81,7 +98,8 @@ def _operation(name: str, by_xla: Callable, of_positions: bool, by_extension: Ca
     return window_operation(name, anywhere, of_positions=of_positions, on_cpu_by_xla=on_cpu, by_extension=by_extension)
 
 
-_maximum = _operation("window_maximum", _maximum_by_xla, True, extension.max_pool)
+_by_choosing = partial(_maximum_by_xla, choosing=_apart)
+_maximum = window_operation("window_maximum", _natively, of_positions=True, on_cpu_by_xla=_by_choosing, by_extension=extension.max_pool)
 _gradient = _operation("window_maximum_gradient", _gradient_by_xla, False, extension.max_pool_gradient)
 _picked = _operation("window_maximum_picked", _picked_by_xla, True)
 
