@@ -92,9 +92,7 @@ PAIRS = {
         "losses.explicit_pairs.cosine_embedding": "F.cosine_embedding_loss, nn.CosineEmbeddingLoss",
         "losses.explicit_pairs.margin_ranking_pair": "F.margin_ranking_loss, nn.MarginRankingLoss",
         "losses.explicit_triplets.triplet_margin": "F.triplet_margin_loss, nn.TripletMarginLoss",
-        "losses.explicit_triplets.triplet_margin_with_distance": (
-            "F.triplet_margin_with_distance_loss, nn.TripletMarginWithDistanceLoss"
-        ),
+        "losses.explicit_triplets.triplet_margin_with_distance": ("F.triplet_margin_with_distance_loss, nn.TripletMarginWithDistanceLoss"),
         "losses.row_distances.row_distances": "F.pairwise_distance, nn.PairwiseDistance",
         "losses.row_distances.row_cosines": "F.cosine_similarity, nn.CosineSimilarity",
         "losses.classification.negative_log_likelihood": "F.nll_loss, nn.NLLLoss",
@@ -138,6 +136,9 @@ _PART = "a step of the functions above"
 _NONE = "torch has none"
 _MINED = "torch has none that compares a batch with itself; PyTorch Metric Learning has: [against_pml.md](against_pml.md)"
 _LISTS = "torch has none that ranks"
+# Modules of `ops` that are such steps.
+_PARTS = ("apart", "chosen_tap", "correlation", "cpu_conv", "extension", "native_conv", "onednn", "precision", "random")
+_PARTS += ("window_maximum", "window_operation", "window_sum", "windows")
 
 # Our public names, or all in a module or package, without a row -> why.
 WITHOUT = {
@@ -150,18 +151,8 @@ WITHOUT = {
     "layers.regularise": _RANDOM,
     "ops.arguments": "refuses, computes nothing",
     "initialisers.check_initialiser": "the same",
-    "ops.random": _PART,
-    "ops.precision": _PART,
-    "ops.windows": _PART,
-    "ops.apart": _PART,
-    "ops.correlation": _PART,
-    "ops.cpu_conv": _PART,
-    "ops.native_conv": _PART,
-    "ops.onednn": _PART,
-    "ops.extension": _PART,
+    **{f"ops.{part}": _PART for part in _PARTS},
     "ops.batch_norm": "what layers.norm.BatchNorm computes, which is compared",
-    "ops.chosen_tap": _PART,
-    "ops.window_maximum": _PART,
     "ops.max_pool.first_maximum": _PART,
     "ops.padding.per_axis": _PART,
     "ops.padding.explicit_padding": _PART,
