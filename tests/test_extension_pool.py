@@ -19,6 +19,7 @@ from cnn_jax.ops.max_pool import max_pool
 from cnn_jax.ops.native_conv import Geometry
 from cnn_jax.ops.pool import average_pool
 from cnn_jax.ops.windows import sliding_windows
+from tests.pool_derivatives import assert_equals_that_without, derivatives_of
 from tests.walked_windows import geometries, windows
 
 pytestmark = pytest.mark.usefixtures("loaded")
@@ -100,35 +101,16 @@ def losses(x):
     return (max_pool(x, 3, stride=2, padding=1) ** 3).sum()
 
 
-def stepped(x):
-    """In a loop, as many updates a dispatch are."""
-    return jax.lax.scan(lambda x, _: (x - 0.1 * jax.grad(losses)(x), losses(x)), x, length=3)
-
-
 DERIVATIVES = {
-    "the maximum alone": lambda x: losses(x[0]),
-    "vmap": jax.vmap(jax.grad(losses)),
-    "vmap of another axis": jax.vmap(jax.grad(losses), 3, 2),
-    "gradient of a gradient": jax.vmap(jax.grad(lambda x: (jax.grad(losses)(x) ** 2).sum())),
+    **derivatives_of(losses),
     "the third": jax.grad(lambda x: (jax.grad(lambda x: (jax.grad(losses)(x[0]) ** 2).sum())(x) ** 2).sum()),
-    "Hessian": lambda x: jax.hessian(losses)(x[0, :, :5, :4]),
     "Jacobian of a gradient, backwards": lambda x: jax.jacrev(jax.grad(losses))(x[0, :, :5, :4]),
-    "scan": lambda x: stepped(x[0]),
-    "recomputed": jax.grad(lambda x: jax.checkpoint(losses)(x[0])),
 }
 
 
 @pytest.mark.parametrize("name", DERIVATIVES)
 def test_derivatives_equal_those_without(name, monkeypatch):
-    x = np.random.default_rng(0).normal(size=(3, 2, 7, 5, 6)).astype(np.float32)
-    function = DERIVATIVES[name]
-    ours = jax.jit(lambda x: function(x)).lower(x)
-    assert "cnn_jax_max_pool" in ours.as_text()
-    ours = ours.compile()(x)
-    monkeypatch.setattr(extension, "takes", lambda *arrays: False)
-    theirs = jax.jit(lambda x: function(x))(x)
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+    assert_equals_that_without(DERIVATIVES[name], "cnn_jax_max_pool", monkeypatch, atol=1e-4)
 
 
 def test_forwards_it_is_the_slope_along_a_direction():

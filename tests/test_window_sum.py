@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cnn_jax.ops import extension
 from cnn_jax.ops.pool import average_pool, lp_pool
+from tests.pool_derivatives import assert_equals_that_without, derivatives_of
 from tests.walked_windows import LARGE, assert_equals_walk, geometries, windows
 
 pytestmark = pytest.mark.usefixtures("loaded")
@@ -77,32 +77,12 @@ def losses(x):
     return (average_pool(x, 3, stride=2, padding=1) ** 3).sum()
 
 
-def stepped(x):
-    return jax.lax.scan(lambda x, _: (x - 0.1 * jax.grad(losses)(x), losses(x)), x, length=3)
-
-
-DERIVATIVES = {
-    "vmap": jax.vmap(jax.grad(losses)),
-    "vmap of another axis": jax.vmap(jax.grad(losses), 3, 2),
-    "forwards": lambda x: jax.jvp(losses, (x[0],), (x[1],)),
-    "gradient of a gradient": jax.vmap(jax.grad(lambda x: (jax.grad(losses)(x) ** 2).sum())),
-    "Hessian": lambda x: jax.hessian(losses)(x[0, :, :5, :4]),
-    "scan": lambda x: stepped(x[0]),
-    "recomputed": jax.grad(lambda x: jax.checkpoint(losses)(x[0])),
-}
+DERIVATIVES = {**derivatives_of(losses), "forwards": lambda x: jax.jvp(losses, (x[0],), (x[1],))}
 
 
 @pytest.mark.parametrize("name", DERIVATIVES)
 def test_derivatives_equal_those_without(name, monkeypatch):
-    x = np.random.default_rng(0).normal(size=(3, 2, 7, 5, 6)).astype(np.float32)
-    function = DERIVATIVES[name]
-    ours = jax.jit(lambda x: function(x)).lower(x)
-    assert "cnn_jax_sum_pool" in ours.as_text()
-    ours = ours.compile()(x)
-    monkeypatch.setattr(extension, "takes", lambda *arrays: False)
-    theirs = jax.jit(lambda x: function(x))(x)
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    assert_equals_that_without(DERIVATIVES[name], "cnn_jax_sum_pool", monkeypatch, atol=1e-5)
 
 
 def test_programs_split_over_devices_and_other_types_are_computed_without():
